@@ -1,0 +1,106 @@
+// Package trust answers one question: may this certificate be used for this purpose
+// by this person now? It checks the strength of the key, the dates, the key usage, the
+// path to a configured anchor (RFC 5280, section 6.1), revocation by the configured
+// lists (section 6.3), and that the certificate belongs to the address. The answer
+// names every step in words; it is never a bare yes or no.
+package trust
+
+import (
+	"crypto/x509"
+	"log/slog"
+	"time"
+
+	"cmmpd/internal/mail"
+)
+
+// Purpose is what the certificate is wanted for.
+type Purpose uint8
+
+const (
+	Encrypt Purpose = iota // its key will protect a message key
+	Sign                   // its key made a signature
+)
+
+func (p Purpose) String() string {
+	if p == Sign {
+		return "signing"
+	}
+	return "encryption"
+}
+
+// Failure is the reason why a certificate may not be used.
+type Failure uint8
+
+// The failures. Stale is the only temporary one: with newer revocation data the
+// certificate may turn out to be good.
+const (
+	None         Failure = iota
+	Expired              // its last day has passed
+	NotYetValid          // its first day has not come
+	Revoked              // its issuer has revoked it, or an authority above it
+	Untrusted            // no path leads to a configured anchor
+	KeyUsage             // it is not meant for this purpose
+	WeakKey              // its key is too short, too long, or of an unknown kind
+	WrongAddress         // it belongs to somebody else
+	Stale                // what we know about revocation is too old to decide
+)
+
+var failureNames = [...]string{
+	"usable", "expired", "not yet valid", "revoked", "not trusted", "not meant for this use", "weak key",
+	"belongs to another address", "revocation unknown",
+}
+
+func (f Failure) String() string {
+	if int(f) < len(failureNames) {
+		return failureNames[f]
+	}
+	return "unknown"
+}
+
+// Temporary says whether the same certificate may be usable later without being
+// replaced because our own knowledge was too old.
+func (f Failure) Temporary() bool { return f == Stale }
+
+// Binding says whose certificate it should be.
+type Binding struct {
+	Address mail.Address
+	Aliases []mail.Address // other addresses of the same person or post
+	// Directory: the certificate stands in that person's directory entry. A
+	// certificate that names no address at all is then theirs.
+	Directory bool
+}
+
+// Step is one thing that was checked.
+type Step struct {
+	Name   string // "key", "dates", "usage", "path", "revocation", "binding"
+	OK     bool
+	Detail string // plain words for the log and for an explanation; one line
+}
+
+// Result is the outcome of Check. Usable is true only if Failure is None and every
+// step was taken and held.
+type Result struct {
+	Usable  bool
+	Failure Failure
+	Path    []*x509.Certificate // leaf first, anchor last; nil if none was found
+	Steps   []Step
+}
+
+// Options of a Verifier.
+type Options struct {
+	// Anchors are believed without further checks but their dates; at least one is needed.
+	Anchors       []*x509.Certificate
+	Intermediates []*x509.Certificate
+	// CRLs are files, or directories of files, with revocation lists in DER or PEM.
+	// They are read again when they change. Each must be readable at New.
+	CRLs []string
+	// RequireCRL: an issuer for which no list is configured makes the answer Stale.
+	// Otherwise its certificates pass, and the step says that nothing is known.
+	RequireCRL bool
+	// MaxCRLAge is the age since thisUpdate after which a list is too old even if its
+	// nextUpdate has not come; 0: no such limit. A list without nextUpdate needs it.
+	MaxCRLAge  time.Duration
+	MinRSABits int // 0: 2048
+	Now        func() time.Time
+	Log        *slog.Logger
+}
