@@ -1,0 +1,267 @@
+package main
+
+import (
+	"net"
+	"regexp"
+	"strings"
+	"time"
+
+	"cmmpd/internal/mail"
+)
+
+// config is the whole configuration. configs/cmmpd.toml explains every key and shows
+// its default. Only this package knows it: every part gets an Options struct.
+type config struct {
+	Server struct {
+		Hostname string `toml:"hostname"`
+		Socket   string `toml:"socket"`
+	} `toml:"server"`
+	Domains struct {
+		Local []string `toml:"local"`
+	} `toml:"domains"`
+	TLS struct {
+		Certificate string `toml:"certificate"`
+		Key         string `toml:"key"`
+	} `toml:"tls"`
+	Listen    listenConfig    `toml:"listen"`
+	Keystore  keystoreConfig  `toml:"keystore"`
+	Store     pathConfig      `toml:"store"`
+	Directory directoryConfig `toml:"directory"`
+	Audit     struct {
+		Path   string `toml:"path"`
+		Origin string `toml:"origin"`
+	} `toml:"audit"`
+	SMIME  smimeConfig `toml:"smime"`
+	Policy struct {
+		Drafts string `toml:"drafts"`
+	} `toml:"policy"`
+	Limits limitsConfig `toml:"limits"`
+	Log    struct {
+		Level string `toml:"level"`
+	} `toml:"log"`
+}
+
+type pathConfig struct {
+	Path string `toml:"path"`
+}
+
+// listenConfig has an address and port for each service; an empty one stays closed.
+type listenConfig struct {
+	MX          string `toml:"mx"`
+	Submission  string `toml:"submission"`
+	Submissions string `toml:"submissions"`
+	IMAP        string `toml:"imap"`
+	IMAPS       string `toml:"imaps"`
+	LDAP        string `toml:"ldap"`
+	LDAPS       string `toml:"ldaps"`
+	Health      string `toml:"health"`
+}
+
+type keystoreConfig struct {
+	Kind string `toml:"kind"`
+	Path string `toml:"path"`
+}
+
+type directoryConfig struct {
+	Path string `toml:"path"`
+	Base string `toml:"base"`
+}
+
+type smimeConfig struct {
+	Anchors       []string       `toml:"anchors"`
+	Intermediates []string       `toml:"intermediates"`
+	CRLs          []string       `toml:"crls"`
+	MaxCRLAge     duration       `toml:"max-crl-age"`
+	MinRSABits    int            `toml:"min-rsa-bits"`
+	Signers       []signerConfig `toml:"signers"`
+}
+
+// signerConfig names the certificate and the key with which the gateway signs for a
+// domain.
+type signerConfig struct {
+	Domain      string `toml:"domain"`
+	Certificate string `toml:"certificate"`
+	Key         string `toml:"key"`
+}
+
+type limitsConfig struct {
+	MessageSize           size     `toml:"message-size"`
+	Recipients            int      `toml:"recipients"`
+	MemoryInFlight        size     `toml:"memory-in-flight"`
+	Connections           int      `toml:"connections"`
+	ConnectionsPerAddress int      `toml:"connections-per-address"`
+	CommandTimeout        duration `toml:"command-timeout"`
+	ProgressTimeout       duration `toml:"progress-timeout"`
+	IdleTimeout           duration `toml:"idle-timeout"`
+	Received              int      `toml:"received"`
+	LoginFailures         int      `toml:"login-failures"`
+	ExemptNetworks        []string `toml:"exempt-networks"`
+	DirectoryEntries      int      `toml:"directory-entries"`
+}
+
+// loadConfig reads, completes and checks the configuration at path. The error names
+// file, line and reason for everything that is wrong.
+func loadConfig(path string) (*config, error) {
+	c := defaultConfig()
+	f, err := readTOML(path, c)
+	if err != nil {
+		return nil, err
+	}
+	c.check(f)
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// check resolves paths and looks at every value.
+func (c *config) check(f *tomlFile) {
+	if !hostname.MatchString(c.Server.Hostname) {
+		f.bad("server.hostname", "%q is not a host name", c.Server.Hostname)
+	}
+	f.resolve("server.socket", &c.Server.Socket)
+	if len(c.Domains.Local) == 0 {
+		f.bad("domains.local", "at least one local domain is needed")
+	}
+	for i, d := range c.Domains.Local {
+		if a, err := mail.ParseAddress("postmaster@" + d); err != nil {
+			f.bad("domains.local", "%q is not a domain", d)
+		} else {
+			c.Domains.Local[i] = a.Domain
+		}
+	}
+	f.file("tls.certificate", &c.TLS.Certificate)
+	f.file("tls.key", &c.TLS.Key)
+	c.Listen.check(f)
+	if c.Keystore.Kind != "file" {
+		f.bad("keystore.kind", "%q is not a kind of keystore; known is \"file\"", c.Keystore.Kind)
+	}
+	f.file("keystore.path", &c.Keystore.Path)
+	f.resolve("store.path", &c.Store.Path)
+	f.resolve("directory.path", &c.Directory.Path)
+	if !strings.Contains(c.Directory.Base, "=") {
+		f.bad("directory.base", "%q is not a distinguished name", c.Directory.Base)
+	}
+	f.resolve("audit.path", &c.Audit.Path)
+	if c.Audit.Origin == "" || strings.ContainsAny(c.Audit.Origin, " +\t\r\n") {
+		f.bad("audit.origin", "%q is not an origin: one word without spaces or plus signs is needed", c.Audit.Origin)
+	}
+	c.SMIME.check(f)
+	if d := c.Policy.Drafts; d != "at-rest" && d != "seal" {
+		f.bad("policy.drafts", "%q is neither \"at-rest\" nor \"seal\"", d)
+	}
+	c.Limits.check(f)
+	if !logLevels[c.Log.Level] {
+		f.bad("log.level", "%q is none of debug, info, warn, error", c.Log.Level)
+	}
+}
+
+var (
+	hostname  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$`)
+	logLevels = map[string]bool{"debug": true, "info": true, "warn": true, "error": true}
+)
+
+func (l *listenConfig) check(f *tomlFile) {
+	seen := map[string]string{}
+	for _, a := range l.all() {
+		key, addr := "listen."+a.service, a.addr
+		if addr == "" {
+			continue
+		}
+		host, port, err := net.SplitHostPort(addr)
+		if err == nil {
+			_, err = net.LookupPort("tcp", port)
+		}
+		switch {
+		case err != nil:
+			f.bad(key, "%q is not an address and port: %v", addr, err)
+		case seen[addr] != "":
+			f.bad(key, "%s is taken by %s", addr, seen[addr])
+		case key == "listen.health" && !loopback(host):
+			f.bad(key, "%q is not a loopback address; health and metrics are not for strangers", addr)
+		}
+		seen[addr] = key
+	}
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// listenAddr is where one service listens.
+type listenAddr struct{ service, addr string }
+
+// all lists the services in the order of the file.
+func (l *listenConfig) all() []listenAddr {
+	return []listenAddr{
+		{"mx", l.MX},
+		{"submission", l.Submission},
+		{"submissions", l.Submissions},
+		{"imap", l.IMAP},
+		{"imaps", l.IMAPS},
+		{"ldap", l.LDAP},
+		{"ldaps", l.LDAPS},
+		{"health", l.Health},
+	}
+}
+
+func (s *smimeConfig) check(f *tomlFile) {
+	if len(s.Anchors) == 0 {
+		f.bad("smime.anchors", "without a trust anchor no certificate is good and no confidential mail can be sent")
+	}
+	for _, list := range []struct {
+		key   string
+		paths []string
+	}{{"smime.anchors", s.Anchors}, {"smime.intermediates", s.Intermediates}, {"smime.crls", s.CRLs}} {
+		for i := range list.paths {
+			f.file(list.key, &list.paths[i])
+		}
+	}
+	if s.MinRSABits < 2048 || s.MinRSABits > 8192 {
+		f.bad("smime.min-rsa-bits", "%d is not between 2048 and 8192", s.MinRSABits)
+	}
+	for i := range s.Signers {
+		key := "smime.signers[" + string(rune('0'+i%10)) + "]"
+		f.file(key+".certificate", &s.Signers[i].Certificate)
+		if s.Signers[i].Domain == "" || s.Signers[i].Key == "" {
+			f.bad(key, "domain and key must not be empty")
+		}
+	}
+}
+
+func (l *limitsConfig) check(f *tomlFile) {
+	for key, n := range map[string]int{
+		"recipients": l.Recipients, "connections": l.Connections, "connections-per-address": l.ConnectionsPerAddress,
+		"received": l.Received, "login-failures": l.LoginFailures, "directory-entries": l.DirectoryEntries,
+	} {
+		if n < 1 {
+			f.bad("limits."+key, "%d is below 1", n)
+		}
+	}
+	if l.MessageSize > l.MemoryInFlight {
+		f.bad("limits.memory-in-flight", "is smaller than limits.message-size")
+	}
+	for _, n := range l.ExemptNetworks {
+		if _, _, err := net.ParseCIDR(n); err != nil {
+			f.bad("limits.exempt-networks", "%q is not a network such as \"127.0.0.0/8\"", n)
+		}
+	}
+}
+
+// defaultConfig holds the defaults that configs/cmmpd.toml names.
+func defaultConfig() *config {
+	var c config
+	c.Keystore.Kind = "file"
+	c.Server.Socket = "cmmpd.sock"
+	c.SMIME.MaxCRLAge = duration(7 * 24 * time.Hour)
+	c.SMIME.MinRSABits = 2048
+	c.Policy.Drafts = "at-rest"
+	c.Limits = limitsConfig{
+		MessageSize: 50 << 20, Recipients: 1000, MemoryInFlight: 512 << 20, Connections: 10000, ConnectionsPerAddress: 200,
+		CommandTimeout: duration(5 * time.Minute), ProgressTimeout: duration(time.Minute), IdleTimeout: duration(35 * time.Minute),
+		Received: 50, LoginFailures: 10, DirectoryEntries: 1000,
+	}
+	c.Log.Level = "info"
+	return &c
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"cmmpd/configs"
+)
+
+// exampleDir is a folder with configs/cmmpd.toml, changed by edit, and the files it names.
+func exampleDir(t *testing.T, edit func(string) string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, f := range []string{
+		"pki/server.pem", "keys/server.key", "pki/ca.pem", "pki/ca.crl",
+		"pki/gateway-works.gov.example.pem", "pki/gateway-health.gov.example.pem",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, f)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, f), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, "cmmpd.toml")
+	if err := os.WriteFile(path, []byte(edit(configs.Example)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestExampleShowsTheDefaults(t *testing.T) {
+	c, err := loadConfig(exampleDir(t, func(s string) string { return s }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	def := defaultConfig()
+	def.Limits.ExemptNetworks = []string{}
+	for _, pair := range [][2]any{
+		{c.Limits, def.Limits},
+		{c.Policy, def.Policy},
+		{c.Log, def.Log},
+		{c.SMIME.MaxCRLAge, def.SMIME.MaxCRLAge},
+		{c.SMIME.MinRSABits, def.SMIME.MinRSABits},
+		{c.Keystore.Kind, def.Keystore.Kind},
+	} {
+		if !reflect.DeepEqual(pair[0], pair[1]) {
+			t.Errorf("configs/cmmpd.toml says %+v, the default is %+v", pair[0], pair[1])
+		}
+	}
+	if !filepath.IsAbs(c.Store.Path) || !filepath.IsAbs(c.SMIME.Anchors[0]) {
+		t.Error("relative paths are not resolved against the file")
+	}
+}
+
+// TestEveryKeyIsInTheExample holds the annotated file to the struct.
+func TestEveryKeyIsInTheExample(t *testing.T) {
+	var m map[string]any
+	if err := toml.NewDecoder(bytes.NewReader([]byte(configs.Example))).Decode(&m); err != nil {
+		t.Fatal(err)
+	}
+	var walk func(prefix string, typ reflect.Type, v any)
+	walk = func(prefix string, typ reflect.Type, v any) {
+		if typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Struct {
+			typ, v = typ.Elem(), v.([]any)[0]
+		}
+		if typ.Kind() != reflect.Struct {
+			return
+		}
+		for i := range typ.NumField() {
+			key := typ.Field(i).Tag.Get("toml")
+			sub, ok := v.(map[string]any)[key]
+			if !ok {
+				t.Errorf("%s.%s is not in configs/cmmpd.toml", prefix, key)
+				continue
+			}
+			walk(prefix+"."+key, typ.Field(i).Type, sub)
+		}
+	}
+	walk("", reflect.TypeOf(config{}), m)
+}
+
+func TestConfigComplaints(t *testing.T) {
+	line := func(text string) int {
+		before, _, ok := strings.Cut(configs.Example, text)
+		if !ok {
+			t.Fatalf("%q is not in the example", text)
+		}
+		return strings.Count(before, "\n") + 1
+	}
+	for name, tc := range map[string]struct{ old, new, want string }{
+		"unknown key":       {`hostname = "localhost"`, `hostnam = "localhost"`, `unknown key "server.hostnam"`},
+		"unknown table":     {"[policy]\n", "[polici]\n", "unknown"},
+		"wrong type":        {`recipients = 1000 `, `recipients = "many" `, "recipients"},
+		"bad size":          {`"50MiB"`, `"50 MB"`, "is not a size"},
+		"bad duration":      {`command-timeout = "5m"`, `command-timeout = "-5m"`, "above zero"},
+		"bad port":          {`"127.0.0.1:10025"`, `"127.0.0.1:99999"`, "listen.mx"},
+		"health in public":  {`health = "127.0.0.1:10090"`, `health = "0.0.0.0:10090"`, "loopback"},
+		"same port twice":   {`imaps = "127.0.0.1:10993"`, `imaps = "127.0.0.1:10143"`, "is taken by"},
+		"missing file":      {`key = "keys/server.key"`, `key = "keys/none.key"`, "no such file"},
+		"bad drafts":        {`drafts = "at-rest"`, `drafts = "plain"`, "neither"},
+		"bad level":         {`level = "info"`, `level = "loud"`, "none of"},
+		"syntax":            {`[audit]`, `[audit`, ""},
+		"signer without":    {`certificate = "pki/gateway-works.gov.example.pem"`, `certificate = "x.pem"`, "no such file"},
+		"bad exempt":        {`exempt-networks = []`, `exempt-networks = ["127.0.0.1"]`, "is not a network"},
+		"below one":         {`received = 50 `, `received = 0 `, "below 1"},
+		"rsa too small":     {`min-rsa-bits = 2048`, `min-rsa-bits = 1024`, "not between"},
+		"no anchors":        {`anchors = ["pki/ca.pem"]`, `anchors = []`, "anchor"},
+		"unknown keystore":  {`kind = "file"`, `kind = "cloud"`, "keystore.kind"},
+		"unknown hostname":  {`hostname = "localhost"`, `hostname = "local host"`, "is not a host name"},
+		"origin with space": {`"cmmpd.gov.example/audit"`, `"two words"`, "audit.origin"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := exampleDir(t, func(s string) string { return strings.Replace(s, tc.old, tc.new, 1) })
+			_, err := loadConfig(path)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			where := path + ":" + strconv.Itoa(line(tc.old)) + ":"
+			if !strings.Contains(err.Error(), where) || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v\nwant %s … %s", err, where, tc.want)
+			}
+		})
+	}
+	if _, err := loadConfig(filepath.Join(t.TempDir(), "none.toml")); err == nil || !strings.Contains(err.Error(), "none.toml") {
+		t.Errorf("a missing configuration: %v", err)
+	}
+}
