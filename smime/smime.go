@@ -1,0 +1,116 @@
+// Package smime is the mechanics of confidential mail (RFC 8551, RFC 9788): which
+// certificate of a person can be used, sealing a message to exactly its readers,
+// looking at what came already protected, opening and verifying. What must be sealed
+// or refused is decided by policy; where it is kept is storage's.
+package smime
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"io"
+	"log/slog"
+	"time"
+
+	"cmmpd/internal/mail"
+	"cmmpd/smime/cms"
+	"cmmpd/smime/trust"
+)
+
+// Options of a Gateway.
+type Options struct {
+	Trust *trust.Verifier
+	// Signers returns the domain signing authority of a domain (RFC 3183, section
+	// 4.1), by which what the gateway seals is signed inside; nil or false: none.
+	Signers func(domain string) (cms.SignerSpec, bool)
+	Now     func() time.Time
+	Rand    io.Reader
+	Log     *slog.Logger
+}
+
+// Gateway seals, inspects, opens and verifies. It keeps no message and may be used by
+// several goroutines at once.
+type Gateway struct {
+	o Options
+}
+
+// New makes a Gateway.
+func New(o Options) *Gateway {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Signers == nil {
+		o.Signers = func(string) (cms.SignerSpec, bool) { return cms.SignerSpec{}, false }
+	}
+	return &Gateway{o: o}
+}
+
+// Candidate is a person or post with what the directory says about them.
+type Candidate struct {
+	Address       mail.Address
+	Aliases       []mail.Address // their other addresses, which their certificate may name instead
+	Name          string
+	Certificates  [][]byte // DER
+	Profile       string   // "oaep", "pkcs1v15" or "", the directory's cmmpdCipherProfile
+	FromDirectory bool
+}
+
+// Usable is a candidate with the certificate to encrypt to.
+type Usable struct {
+	Candidate
+	Cert      *x509.Certificate
+	Transport cms.KeyTransport
+}
+
+// Kind is how a message is protected, judged by its root entity alone: an encrypted
+// part deeper inside protects nothing around it (EFAIL).
+type Kind uint8
+
+// The kinds.
+const (
+	Plain           Kind = iota // neither signed nor encrypted by S/MIME
+	SignedOnly                  // multipart/signed or opaque SignedData
+	Encrypted                   // EnvelopedData; Protection.Enveloped is set
+	EncryptedBroken             // says that it is encrypted, but is damaged or of a form that we cannot check
+	OtherCMS                    // compressed data, certificates only, and other CMS content that hides nothing
+)
+
+var kindNames = [...]string{"plain", "signed", "encrypted", "encrypted-broken", "other-cms"}
+
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return "unknown"
+}
+
+// Protection is what Inspect found.
+type Protection struct {
+	Kind      Kind
+	Enveloped *cms.Enveloped // of Encrypted
+	Reason    string         // of EncryptedBroken and OtherCMS: what was found, for the log
+}
+
+// SealOptions of Seal.
+type SealOptions struct {
+	Sender     mail.Address // whose domain signs
+	Recipients []Usable     // everyone who shall be able to open this copy, the sender included where wanted
+	// BccOf: this is the copy of one blind recipient; their address alone stays in Bcc, within.
+	BccOf *mail.Address
+	Label mail.Label // shown within the protection
+}
+
+// Opened is a decrypted message.
+type Opened struct {
+	Entity    []byte // the decrypted MIME entity as it was encrypted
+	Inner     []byte // the message as its author wrote it: protected fields and content, as far as it could be unwrapped
+	Protected bool   // the inner fields stand for the message (RFC 9788)
+	// Differs names fields whose outer form is not what the inner side says was sent.
+	Differs   []string
+	Signature SignatureResult // of the signature inside; Status None if there is none
+}
