@@ -1,26 +1,181 @@
 package policy
 
-import "cmmpd/internal/mail"
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
-// Definition is one label of the registry.
+	"golang.org/x/text/unicode/norm"
+
+	"cmmpd/internal/mail"
+)
+
+// Definition is one label of the registry. Each of its names and words is recognised
+// in a header field, and in brackets at the head of a subject, without regard to case,
+// width and spacing.
 type Definition struct {
 	Label mail.Label
-	Names []string // display names, English first, then Traditional Chinese: "CONFIDENTIAL", "機密"; also read as subject prefix in brackets and as header word
-	Words []string // other words that mean this label in a header field or as a subject prefix
+	Names []string // for display: English, then Traditional Chinese
+	Words []string // others that mean the same
 }
 
-// Registry is the ordered set of labels.
+// Registry is the ordered set of labels. It is immutable.
 type Registry struct {
-	defs []Definition
+	defs  []Definition
+	rank  map[mail.Label]int
+	words map[string]mail.Label // by folded form
+	first map[rune][]string     // folded words by first rune, longest first
 }
 
-// DefaultLabels is the registry unless the configuration has its own.
+// DefaultLabels is the registry unless the configuration has its own, weakest first.
 func DefaultLabels() []Definition {
 	return []Definition{
-		{Label: mail.Unclassified, Names: []string{"UNCLASSIFIED", "非機密"}},
-		{Label: mail.Restricted, Names: []string{"RESTRICTED", "限閱"}},
-		{Label: mail.Confidential, Names: []string{"CONFIDENTIAL", "機密"}},
-		{Label: mail.Secret, Names: []string{"SECRET", "絕密"}},
-		{Label: mail.TopSecret, Names: []string{"TOP SECRET", "極機密"}},
+		{Label: mail.Unclassified, Names: []string{"UNCLASSIFIED", "非機密"}, Words: []string{"非机密"}},
+		{Label: mail.Restricted, Names: []string{"RESTRICTED", "限閱"}, Words: []string{"限閱文件", "限阅"}},
+		{Label: mail.Confidential, Names: []string{"CONFIDENTIAL", "機密"}, Words: []string{"机密", "company-confidential"}},
+		{Label: mail.Secret, Names: []string{"SECRET", "絕密"}, Words: []string{"绝密", "高度機密", "高度机密"}},
+		{Label: mail.TopSecret, Names: []string{"TOP SECRET", "絕對機密"}, Words: []string{"topsecret", "绝对机密", "極機密", "极机密"}},
 	}
 }
+
+// NewRegistry checks and indexes defs, weakest first.
+func NewRegistry(defs []Definition) (*Registry, error) {
+	if len(defs) == 0 {
+		return nil, errors.New("no labels are defined")
+	}
+	r := &Registry{defs: defs, rank: map[mail.Label]int{}, words: map[string]mail.Label{}, first: map[rune][]string{}}
+	for i, d := range defs {
+		if d.Label == "" || strings.Trim(string(d.Label), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return nil, fmt.Errorf("label %q: must be of lower-case letters, digits and hyphens", d.Label)
+		}
+		if _, ok := r.rank[d.Label]; ok {
+			return nil, fmt.Errorf("label %q is defined twice", d.Label)
+		}
+		r.rank[d.Label] = i
+		for _, w := range append(append([]string{string(d.Label)}, d.Names...), d.Words...) {
+			f := fold(w)
+			if f == "" {
+				return nil, fmt.Errorf("label %q: the name %q is empty", d.Label, w)
+			}
+			if other, ok := r.words[f]; ok && other != d.Label {
+				return nil, fmt.Errorf("the name %q means both %q and %q", w, other, d.Label)
+			} else if ok {
+				continue
+			}
+			r.words[f] = d.Label
+			c, _ := utf8.DecodeRuneInString(f)
+			r.first[c] = insertByLength(r.first[c], f)
+		}
+	}
+	return r, nil
+}
+
+func insertByLength(words []string, w string) []string {
+	i := 0
+	for i < len(words) && len(words[i]) >= len(w) {
+		i++
+	}
+	return append(words[:i], append([]string{w}, words[i:]...)...)
+}
+
+// Known says whether l is in the registry.
+func (r *Registry) Known(l mail.Label) bool { _, ok := r.rank[l]; return ok }
+
+// Rank is l's place, 0 the weakest; -1 for the empty and for an unknown label.
+func (r *Registry) Rank(l mail.Label) int {
+	if i, ok := r.rank[l]; ok {
+		return i
+	}
+	return -1
+}
+
+// Stronger is the stronger of two labels.
+func (r *Registry) Stronger(a, b mail.Label) mail.Label {
+	if r.Rank(b) > r.Rank(a) {
+		return b
+	}
+	return a
+}
+
+// Name is l's English display name, in ASCII.
+func (r *Registry) Name(l mail.Label) string {
+	if i, ok := r.rank[l]; ok && len(r.defs[i].Names) > 0 {
+		return r.defs[i].Names[0]
+	}
+	return strings.ToUpper(string(l))
+}
+
+// Find is the strongest label named anywhere in text, such as "COMPANY CONFIDENTIAL //
+// WORKS". Names of letters must stand as words of their own; among names that begin
+// at the same place the longest counts, so that 非機密 is not read as 機密.
+func (r *Registry) Find(text string) (mail.Label, bool) {
+	var best mail.Label
+	s := fold(text)
+	wordBefore := false
+	for len(s) > 0 {
+		c, n := utf8.DecodeRuneInString(s)
+		if w := r.match(s, c, wordBefore); w != "" {
+			best = r.Stronger(best, r.words[w])
+			n = len(w)
+			c, _ = utf8.DecodeLastRuneInString(w)
+		}
+		wordBefore = spaced(c)
+		s = s[n:]
+	}
+	return best, best != ""
+}
+
+// match is the longest registry word at the head of s.
+func (r *Registry) match(s string, c rune, wordBefore bool) string {
+	if wordBefore && spaced(c) {
+		return ""
+	}
+	for _, w := range r.first[c] {
+		if !strings.HasPrefix(s, w) {
+			continue
+		}
+		last, _ := utf8.DecodeLastRuneInString(w)
+		if next, _ := utf8.DecodeRuneInString(s[len(w):]); len(w) < len(s) && spaced(last) && spaced(next) {
+			continue
+		}
+		return w
+	}
+	return ""
+}
+
+// spaced says whether c belongs to a script that puts spaces between words.
+func spaced(c rune) bool {
+	return unicode.IsDigit(c) || unicode.IsLetter(c) && !unicode.In(c, unicode.Han, unicode.Hiragana, unicode.Katakana)
+}
+
+// fold is the form in which words are compared: compatibility forms and widths
+// removed, lower case, invisible characters dropped, and every run of white space,
+// hyphens, underscores, dots and asterisks one space.
+func fold(s string) string {
+	if len(s) > maxFold {
+		s = s[:maxFold]
+	}
+	var b strings.Builder
+	b.Grow(len(s))
+	gap := false
+	for _, c := range norm.NFKC.String(s) {
+		switch {
+		case c == ' ' || c == '-' || c == '_' || c == '.' || c == '*' || unicode.IsSpace(c):
+			gap = true
+			continue
+		case unicode.In(c, unicode.Cc, unicode.Cf, unicode.Mn):
+			continue
+		}
+		if gap && b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		gap = false
+		b.WriteRune(unicode.ToLower(c))
+	}
+	return b.String()
+}
+
+// maxFold bounds the text that is searched for a name, in bytes.
+const maxFold = 4096

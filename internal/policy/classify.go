@@ -1,0 +1,227 @@
+package policy
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"cmmpd/internal/mail"
+)
+
+// Signals are what a message and its history say about its label. The texts are
+// unfolded and RFC 2047 decoded.
+type Signals struct {
+	SIOLabel       []string     // SIO-Label fields (RFC 7444)
+	Classification []string     // X-Classification fields
+	Sensitivity    []string     // Sensitivity fields (RFC 2156, as Outlook writes them)
+	Subject        []string     // Subject fields; a message should have one
+	Thread         []mail.Label // of the messages that this one answers
+	Submission     []mail.Label // of what was submitted with the same Message-ID
+	Texts          [][]byte     // its text parts as UTF-8, for the content rules
+}
+
+// Source says where a label came from.
+type Source string
+
+// The sources, in the order in which they are named when several say the same.
+const (
+	FromNothing        Source = ""
+	FromSIOLabel       Source = "sio-label"
+	FromClassification Source = "x-classification"
+	FromSensitivity    Source = "sensitivity"
+	FromSubject        Source = "subject"
+	FromSubmission     Source = "submission"
+	FromThread         Source = "thread"
+	FromContent        Source = "content"
+)
+
+// Classify is the strongest label that any signal gives, and the first source that
+// gives it. A message about which nothing is said has the empty label.
+func (p *Policy) Classify(s Signals) (mail.Label, Source) {
+	var best mail.Label
+	var source Source
+	see := func(l mail.Label, from Source) {
+		if p.labels.Rank(l) > p.labels.Rank(best) {
+			best, source = l, from
+		}
+	}
+	for _, v := range s.SIOLabel {
+		see(p.sioLabel(v), FromSIOLabel)
+	}
+	for _, v := range s.Classification {
+		l, _ := p.labels.Find(v)
+		see(l, FromClassification)
+	}
+	for _, v := range s.Sensitivity {
+		if fold(v) == "company confidential" {
+			see(p.guarded(), FromSensitivity)
+		}
+	}
+	for _, v := range s.Subject {
+		see(p.subjectLabel(v), FromSubject)
+	}
+	for _, l := range s.Submission {
+		see(l, FromSubmission)
+	}
+	for _, l := range s.Thread {
+		see(l, FromThread)
+	}
+	for _, c := range p.content {
+		for _, t := range s.Texts {
+			if p.labels.Rank(c.Label) > p.labels.Rank(best) && c.Match(t) {
+				see(c.Label, FromContent)
+			}
+		}
+	}
+	return best, source
+}
+
+// guarded is the weakest label that demands S/MIME: what mail programs mean that know
+// only one degree of confidence.
+func (p *Policy) guarded() mail.Label {
+	for i, r := range p.rules {
+		if r >= SMIME {
+			return p.labels.defs[i].Label
+		}
+	}
+	return ""
+}
+
+// ReadsContent says whether Classify looks at Signals.Texts, so that the caller may
+// spare itself decoding them.
+func (p *Policy) ReadsContent() bool { return len(p.content) > 0 }
+
+// sioLabel reads the marking of an SIO-Label field: the display text of the label,
+// which RFC 7444, section 2, says is there for those who cannot read the label itself.
+// Where there is no marking, the whole field is searched.
+func (p *Policy) sioLabel(v string) mail.Label {
+	var marking strings.Builder
+	for name, value := range params(v) {
+		if name == "marking" || strings.HasPrefix(name, "marking*") {
+			marking.WriteString(value)
+		}
+	}
+	text := marking.String()
+	if text == "" {
+		text = v
+	}
+	l, _ := p.labels.Find(text)
+	return l
+}
+
+// params splits "name=value; name="quoted"" as RFC 7444 writes them.
+func params(s string) func(yield func(name, value string) bool) {
+	return func(yield func(string, string) bool) {
+		for s != "" {
+			eq := strings.IndexByte(s, '=')
+			if eq < 0 {
+				return
+			}
+			name := strings.ToLower(strings.Trim(s[:eq], " \t;"))
+			value, rest := paramValue(s[eq+1:])
+			if !yield(name, value) {
+				return
+			}
+			s = rest
+		}
+	}
+}
+
+func paramValue(s string) (value, rest string) {
+	s = strings.TrimLeft(s, " \t")
+	if !strings.HasPrefix(s, `"`) {
+		value, rest, _ = strings.Cut(s, ";")
+		return strings.TrimSpace(value), rest
+	}
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		switch {
+		case s[i] == '\\' && i+1 < len(s):
+			i++
+			b.WriteByte(s[i])
+		case s[i] == '"':
+			return b.String(), strings.TrimLeft(s[i+1:], " \t;")
+		default:
+			b.WriteByte(s[i])
+		}
+	}
+	return b.String(), ""
+}
+
+// subjectLabel is the strongest label in the brackets at the head of a subject, after
+// and between the marks of replies and forwards.
+func (p *Policy) subjectLabel(subject string) mail.Label {
+	if len(subject) > maxFold {
+		subject = subject[:maxFold]
+	}
+	var best mail.Label
+	for {
+		subject = strings.TrimLeftFunc(subject, insignificant)
+		if rest, ok := cutReplyMark(subject); ok {
+			subject = rest
+			continue
+		}
+		tag, rest, ok := cutBrackets(subject)
+		if !ok {
+			return best
+		}
+		if l, ok := p.labels.Find(tag); ok {
+			best = p.labels.Stronger(best, l)
+		}
+		subject = rest
+	}
+}
+
+func insignificant(c rune) bool {
+	return unicode.IsSpace(c) || unicode.In(c, unicode.Cc, unicode.Cf) || c == utf8.RuneError
+}
+
+// Opening and closing brackets; any closing one ends a tag.
+const (
+	opening = "[［【〔〖(（「『〈《{｛<＜"
+	closing = "]］】〕〗)）」』〉》}｝>＞"
+)
+
+func cutBrackets(s string) (tag, rest string, ok bool) {
+	c, n := utf8.DecodeRuneInString(s)
+	if n == 0 || !strings.ContainsRune(opening, c) {
+		return "", "", false
+	}
+	i := strings.IndexAny(s[n:], closing)
+	if i < 0 {
+		return "", "", false
+	}
+	_, m := utf8.DecodeRuneInString(s[n+i:])
+	return s[n : n+i], s[n+i+m:], true
+}
+
+// replyMarks are what mail programs put before the subject of a reply or a forwarded
+// message, folded.
+var replyMarks = map[string]bool{
+	"re": true, "fw": true, "fwd": true, "aw": true, "wg": true, "sv": true, "vs": true, "tr": true, "rv": true, "antw": true, "res": true, "enc": true,
+	"回覆": true, "回复": true, "回復": true, "答覆": true, "答复": true, "轉寄": true, "转寄": true, "轉發": true, "转发": true, "自動回覆": true, "自动回复": true,
+	"automatic reply": true,
+}
+
+// maxReplyMark bounds a reply mark with its counter, in bytes.
+const maxReplyMark = 40
+
+// cutReplyMark removes one "Re:", "RE[2]:", "回覆：" and the like.
+func cutReplyMark(s string) (rest string, ok bool) {
+	i := strings.IndexAny(s[:min(len(s), maxReplyMark)], ":：")
+	if i <= 0 {
+		return "", false
+	}
+	mark := s[:i]
+	if j := strings.IndexAny(mark, "[(^"); j > 0 {
+		if strings.Trim(mark[j:], "[]()^0123456789 ") != "" {
+			return "", false
+		}
+		mark = mark[:j]
+	}
+	if !replyMarks[fold(mark)] {
+		return "", false
+	}
+	_, n := utf8.DecodeRuneInString(s[i:])
+	return s[i+n:], true
+}
