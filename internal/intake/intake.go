@@ -7,20 +7,55 @@ import (
 	"log/slog"
 	"time"
 
+	"cmmpd/audit"
+	"cmmpd/directory"
 	"cmmpd/internal/limit"
 	"cmmpd/internal/mail"
+	"cmmpd/internal/message"
 	"cmmpd/internal/policy"
+	"cmmpd/smime"
+	"cmmpd/storage"
 )
+
+// Resolver finds people, posts and groups: directory.Directory.
+type Resolver interface {
+	Resolve(ctx context.Context, a mail.Address) ([]directory.Entry, error)
+	Lookup(ctx context.Context, a mail.Address) (directory.Entry, error)
+}
+
+// Store keeps messages: storage.Store.
+type Store interface {
+	Deliver(ctx context.Context, d storage.Delivery) ([]storage.Placed, error)
+	LabelOf(ctx context.Context, id mail.AccountID, messageIDs []string) ([]mail.Label, error)
+}
+
+// Sealer protects messages, and looks at how they are protected: smime.Gateway.
+type Sealer interface {
+	Choose(c smime.Candidate) (smime.Usable, error)
+	Inspect(raw []byte, x *message.Index) smime.Protection
+	Covers(p smime.Protection, must, may []smime.Candidate) error
+	Seal(raw []byte, x *message.Index, o smime.SealOptions) ([]byte, error)
+	Verify(raw []byte, x *message.Index, from []mail.Address) smime.SignatureResult
+}
+
+// Recorder keeps the record of decisions: audit.Log.
+type Recorder interface {
+	Note(e audit.Event)
+}
 
 // Options are the parts that intake needs.
 type Options struct {
-	Hostname string   // our name in Received and Authentication-Results
-	Domains  []string // the domains whose mail is delivered here, lower case
-	Policy   *policy.Policy
-	Memory   *limit.Budget // bytes of messages in flight; default 512 MiB
-	MaxHops  int           // Received fields; default 50
-	Log      *slog.Logger
-	Now      func() time.Time
+	Hostname  string   // our name in Received and Authentication-Results
+	Domains   []string // the domains whose mail is delivered here, lower case
+	Directory Resolver
+	Store     Store
+	Gateway   Sealer
+	Audit     Recorder
+	Policy    *policy.Policy
+	Memory    *limit.Budget // bytes of messages in flight; default 512 MiB
+	MaxHops   int           // Received fields; default 50
+	Log       *slog.Logger
+	Now       func() time.Time
 }
 
 // Intake accepts messages. It is safe for concurrent use.
