@@ -144,7 +144,10 @@ func (l *lists) load(path string) error {
 func parseLists(b []byte) ([]*revocations, error) {
 	if len(b) > 0 && b[0] == 0x30 {
 		r, err := parseList(b)
-		return []*revocations{r}, err
+		if err != nil {
+			return nil, err
+		}
+		return []*revocations{r}, nil
 	}
 	var out []*revocations
 	for len(b) > 0 {
