@@ -12,7 +12,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/emersion/go-imap/v2"
+
 	"cmmpd/internal/mail"
+	"cmmpd/storage"
 )
 
 // Authenticator proves who a client is. The error of a failed log-in is of kind
@@ -21,9 +24,21 @@ type Authenticator interface {
 	Login(ctx context.Context, client mail.Client, name, password string) (mail.Principal, error)
 }
 
-// Options are what a Server needs. Auth and TLS must be set.
+// Intake is the one door for messages: intake.Intake. Reserve takes memory for a
+// message that a client is about to send.
+type Intake interface {
+	Append(ctx context.Context, who *mail.Principal, acct *storage.Account, mailbox string, msgs []storage.Append) ([]storage.Placed, error)
+	Copy(ctx context.Context, who *mail.Principal, acct *storage.Account, from *storage.Mailbox, uids imap.UIDSet, dest string) (storage.CopyResult, error)
+	Move(ctx context.Context, who *mail.Principal, acct *storage.Account, from *storage.Mailbox, uids imap.UIDSet, dest string) (storage.CopyResult, error)
+	Reserve(ctx context.Context, n int64) error
+	Release(n int64)
+}
+
+// Options are what a Server needs. Auth, Store, Intake and TLS must be set.
 type Options struct {
 	Auth   Authenticator
+	Store  *storage.Store
+	Intake Intake
 	TLS    *tls.Config // for both implicit TLS and STARTTLS; the ALPN name imap is added
 	Limits Limits
 	Log    *slog.Logger     // default: nothing is logged
@@ -47,7 +62,7 @@ var ErrServerClosed = errors.New("imap: server closed")
 
 // New makes a Server. The error is of kind Invalid.
 func New(o Options) (*Server, error) {
-	if o.Auth == nil || o.TLS == nil {
+	if o.Auth == nil || o.Store == nil || o.Intake == nil || o.TLS == nil {
 		return nil, mail.E(mail.Invalid, "", errors.New("imap: an option is missing"))
 	}
 	o.Limits = o.Limits.withDefaults()

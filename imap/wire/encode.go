@@ -1,0 +1,136 @@
+package wire
+
+import (
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// The Append functions write the parts of a response. What came from outside is never
+// written raw: a string that is not plain goes out as a literal (THREATS: response
+// injection through stored data).
+
+// maxQuoted is the length from which a string goes out as a literal.
+const maxQuoted = 1000
+
+// AppendString appends s as a quoted string, or as a literal when it holds anything but printable ASCII. NUL, which
+// no string of IMAP can hold, is left out.
+func AppendString(dst []byte, s string) []byte {
+	escapes := 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < 0x20 || c >= 0x7f:
+			return appendLiteral(dst, s)
+		case c == '"' || c == '\\':
+			escapes++
+		}
+	}
+	if len(s) > maxQuoted {
+		return appendLiteral(dst, s)
+	}
+	dst = append(dst, '"')
+	if escapes == 0 {
+		dst = append(dst, s...)
+	} else {
+		for i := range len(s) {
+			if s[i] == '"' || s[i] == '\\' {
+				dst = append(dst, '\\')
+			}
+			dst = append(dst, s[i])
+		}
+	}
+	return append(dst, '"')
+}
+
+func appendLiteral(dst []byte, s string) []byte {
+	if strings.IndexByte(s, 0) >= 0 {
+		s = strings.ReplaceAll(s, "\x00", "")
+	}
+	return append(AppendLiteralSize(dst, int64(len(s))), s...)
+}
+
+// AppendLiteralSize appends the announcement of a literal of n octets, which must follow.
+func AppendLiteralSize(dst []byte, n int64) []byte {
+	dst = strconv.AppendInt(append(dst, '{'), n, 10)
+	return append(dst, "}\r\n"...)
+}
+
+// AppendNString appends s, or NIL when it is empty.
+func AppendNString(dst []byte, s string) []byte {
+	if s == "" {
+		return append(dst, "NIL"...)
+	}
+	return AppendString(dst, s)
+}
+
+// AppendMailbox appends a UTF-8 mailbox name in modified UTF-7.
+func AppendMailbox(dst []byte, name string) []byte {
+	return appendAString(dst, EncodeMailbox(name))
+}
+
+// appendAString appends s as an atom where it can be one.
+func appendAString(dst []byte, s string) []byte {
+	for i := range len(s) {
+		if !isAString(s[i]) {
+			return AppendString(dst, s)
+		}
+	}
+	if s == "" || strings.EqualFold(s, "NIL") {
+		return AppendString(dst, s)
+	}
+	return append(dst, s...)
+}
+
+// AppendNumber appends n.
+func AppendNumber[N uint32 | uint64 | int64 | int](dst []byte, n N) []byte {
+	return strconv.AppendUint(dst, uint64(n), 10)
+}
+
+// AppendFlags appends a parenthesised list of flags. A name that is not a flag is left out.
+func AppendFlags(dst []byte, flags []string) []byte {
+	dst = append(dst, '(')
+	start := len(dst)
+	for _, f := range flags {
+		if !ValidFlag(f) {
+			continue
+		}
+		if len(dst) > start {
+			dst = append(dst, ' ')
+		}
+		dst = append(dst, f...)
+	}
+	return append(dst, ')')
+}
+
+// ValidFlag says whether f can stand in a list of flags.
+func ValidFlag(f string) bool {
+	name := strings.TrimPrefix(f, `\`)
+	for i := range len(name) {
+		if !isAtom(name[i]) {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// Text makes a sentence fit for a response line: one line of printable ASCII, not
+// empty, and not beginning like a response code.
+func Text(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == utf8.RuneError || r >= 0x7f:
+			b.WriteByte('?')
+		case r < 0x20:
+			b.WriteByte(' ')
+		default:
+			b.WriteRune(r)
+		}
+	}
+	t := strings.TrimLeft(b.String(), " [")
+	if t == "" {
+		return "Done"
+	}
+	const longest = 900
+	return t[:min(len(t), longest)]
+}
