@@ -1,121 +1,125 @@
 package cms
 
 import (
-	"crypto"
-	"crypto/ecdh"
-	"crypto/x509"
 	"errors"
-	"io"
-	"math/big"
+	"fmt"
 )
-
-// ErrDecrypt is the one answer to everything that can go wrong while opening a
-// message: no key for it, a wrong key, bad padding, a bad tag, a damaged message. To
-// tell them apart would be an oracle (RFC 3218; THREATS C4).
-var ErrDecrypt = errors.New("the message could not be decrypted")
-
-// Cipher is a content-encryption algorithm.
-type Cipher uint8
-
-// The content ciphers. Only AES256CBC is written for mail.
-const (
-	UnknownCipher Cipher = iota
-	AES128CBC
-	AES192CBC
-	AES256CBC
-	TripleDES // read only, and only when Limits.TripleDES says so
-	AES128GCM
-	AES192GCM
-	AES256GCM
-)
-
-// KeyTransport is how a content key goes to an RSA recipient.
-type KeyTransport uint8
-
-// PKCS1v15 is for recipients whose client knows nothing newer.
-const (
-	OAEPSHA256 KeyTransport = iota // RSAES-OAEP with SHA-256 and MGF1-SHA-256 (RFC 3560, RFC 8551)
-	PKCS1v15                       // RSAES-PKCS1-v1_5
-)
-
-// RecipientSpec is one recipient of a message to be encrypted. The key of Cert must be
-// RSA with 2048 to 8192 bits, or on P-256, P-384 or P-521.
-type RecipientSpec struct {
-	Cert      *x509.Certificate
-	Transport KeyTransport // only for RSA
-}
-
-// Encrypt encrypts plain with a fresh key to all recipients and returns the DER of
-// ContentInfo(EnvelopedData).
-func Encrypt(rnd io.Reader, c Cipher, contentType OID, plain []byte, to []RecipientSpec) (der []byte, err error) {
-	return nil, errNotYet()
-}
-
-// RecipientKind says how a recipient gets the content key.
-type RecipientKind uint8
-
-// The kinds of RecipientInfo. Other is counted, never read.
-const (
-	KeyTrans RecipientKind = iota
-	KeyAgree
-	Other
-)
-
-// RecipientInfo is one recipient of an encrypted message. A KeyAgreeRecipientInfo with
-// several recipients gives one each. Either Issuer and Serial are set, or SKI.
-type RecipientInfo struct {
-	Kind      RecipientKind
-	Issuer    []byte   // the DER of the issuer's Name
-	Serial    *big.Int // the certificate's serial number
-	SKI       []byte   // the subject key identifier
-	Algorithm string   // for people: "rsa-oaep-sha256", "ecdh-sha256kdf-aes256wrap", …
-}
-
-// Matches says whether r names the certificate c.
-func (r *RecipientInfo) Matches(c *x509.Certificate) bool {
-	return false
-}
 
 // Enveloped is a parsed EnvelopedData or AuthEnvelopedData, still encrypted.
 type Enveloped struct {
 	Cipher      Cipher
 	ContentType OID // of what is inside
 	Recipients  []RecipientInfo
+
+	content   contentCipher
+	encrypted []byte
+	authAttrs []byte // AuthEnvelopedData: the DER of AuthAttributes as a SET OF, or nil
+	mac       []byte // AuthEnvelopedData
+	mayOpen   bool   // the policy lets us read this cipher
 }
 
 // ParseEnveloped reads a ContentInfo that holds EnvelopedData or AuthEnvelopedData.
+// Recipients of unknown kinds are listed as Other. Errors are of kind Invalid,
+// TooLarge, or Unsupported for other content types.
 func ParseEnveloped(ber []byte, lim Limits) (*Enveloped, error) {
-	return nil, errNotYet()
+	lim = lim.withDefaults()
+	id, r, err := openContentInfo(ber, lim)
+	if err != nil {
+		return nil, malformed(err)
+	}
+	if id != EnvelopedData && id != AuthEnvelopedData {
+		return nil, notA("EnvelopedData", id)
+	}
+	e, err := readEnveloped(r, lim, id == AuthEnvelopedData)
+	if err != nil {
+		return nil, malformed(err)
+	}
+	e.mayOpen = e.Cipher != UnknownCipher && (e.Cipher != TripleDES || lim.TripleDES)
+	return e, nil
 }
 
-// Decrypt opens e with k's key. Every failure is ErrDecrypt.
-func (e *Enveloped) Decrypt(k KeyOpener) (plain []byte, err error) {
-	return nil, ErrDecrypt
+// readEnveloped reads (RFC 5652, section 6.1; RFC 5083, section 2.1)
+//
+//	EnvelopedData ::= SEQUENCE {
+//	  version CMSVersion,
+//	  originatorInfo [0] IMPLICIT OriginatorInfo OPTIONAL,
+//	  recipientInfos RecipientInfos,
+//	  encryptedContentInfo EncryptedContentInfo,
+//	  unprotectedAttrs [1] IMPLICIT UnprotectedAttributes OPTIONAL }
+//
+//	AuthEnvelopedData ::= SEQUENCE {
+//	  version CMSVersion,
+//	  originatorInfo [0] IMPLICIT OriginatorInfo OPTIONAL,
+//	  recipientInfos RecipientInfos,
+//	  authEncryptedContentInfo EncryptedContentInfo,
+//	  authAttrs [1] IMPLICIT AuthAttributes OPTIONAL,
+//	  mac MessageAuthenticationCode,
+//	  unauthAttrs [2] IMPLICIT UnauthAttributes OPTIONAL }
+func readEnveloped(outer *reader, lim Limits, authenticated bool) (*Enveloped, error) {
+	r, err := outer.enter(tagSequence)
+	if err != nil {
+		return nil, err
+	}
+	if err := outer.end(); err != nil {
+		return nil, err
+	}
+	e := new(Enveloped)
+	if _, err := r.readInteger(); err != nil {
+		return nil, err
+	}
+	if _, _, err := r.optional(context(0)); err != nil {
+		return nil, err
+	}
+	if e.Recipients, err = readRecipients(r, lim); err != nil {
+		return nil, fmt.Errorf("recipientInfos: %w", err)
+	}
+	if err := e.readContent(r, authenticated); err != nil {
+		return nil, fmt.Errorf("encryptedContentInfo: %w", err)
+	}
+	attrs, ok, err := r.optional(context(1))
+	if err != nil {
+		return nil, err
+	}
+	if !authenticated {
+		return e, r.end()
+	}
+	if ok {
+		e.authAttrs = retag(attrs)
+		if _, err := parseAttributes(e.authAttrs); err != nil {
+			return nil, fmt.Errorf("authAttrs: %w", err)
+		}
+	}
+	if e.mac, err = r.readOctets(tagOctetString); err != nil {
+		return nil, err
+	}
+	_, _, err = r.optional(context(2))
+	return e, errors.Join(err, r.end())
 }
 
-// RSATransport says how a content key was encrypted to an RSA key.
-type RSATransport struct {
-	OAEP    bool        // RSAES-OAEP; otherwise RSAES-PKCS1-v1_5 and nothing below is set
-	Hash    crypto.Hash // of the label
-	MGFHash crypto.Hash // of MGF1
-	Label   []byte
-}
-
-// KeyOpener holds one recipient's private key and never shows it: in software, in a
-// token, far away. It stands beside crypto.Signer, which can express neither key
-// agreement nor implicit rejection.
-type KeyOpener interface {
-	// Certificate is the certificate of the key.
-	Certificate() *x509.Certificate
-	// DecryptKey returns the content key of size bytes. For RSAES-PKCS1-v1_5 it must not
-	// fail for bad padding or a wrong size but return a random key (implicit rejection).
-	DecryptKey(t RSATransport, encrypted []byte, size int) ([]byte, error)
-	// Agree returns the shared secret (the x coordinate, SEC 1 section 3.3.1) with peer.
-	Agree(peer *ecdh.PublicKey) ([]byte, error)
-}
-
-// NewKeyOpener is the software KeyOpener. key is an *rsa.PrivateKey, an
-// *ecdsa.PrivateKey or an *ecdh.PrivateKey, and must belong to cert.
-func NewKeyOpener(cert *x509.Certificate, key crypto.PrivateKey) (KeyOpener, error) {
-	return nil, errNotYet()
+// readContent reads
+//
+//	EncryptedContentInfo ::= SEQUENCE {
+//	  contentType ContentType,
+//	  contentEncryptionAlgorithm ContentEncryptionAlgorithmIdentifier,
+//	  encryptedContent [0] IMPLICIT OCTET STRING OPTIONAL }
+func (e *Enveloped) readContent(outer *reader, authenticated bool) error {
+	r, err := outer.enter(tagSequence)
+	if err != nil {
+		return err
+	}
+	if e.ContentType, err = r.readOID(); err != nil {
+		return err
+	}
+	alg, err := r.readAlgorithm()
+	if err != nil {
+		return err
+	}
+	e.content = parseCipher(alg, authenticated)
+	e.Cipher = e.content.Cipher
+	if r.peek(context(0)) {
+		if e.encrypted, err = r.readOctets(context(0)); err != nil {
+			return err
+		}
+	}
+	return r.end()
 }

@@ -1,0 +1,312 @@
+package cms
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cryptobyteasn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// Signed attributes (RFC 5652, section 5.3 and 11). They come in DER or not at all.
+//
+//	SignedAttributes ::= SET SIZE (1..MAX) OF Attribute
+//
+//	Attribute ::= SEQUENCE {
+//	  attrType OBJECT IDENTIFIER,
+//	  attrValues SET OF AttributeValue }
+
+var (
+	errUnsorted  = errors.New("a SET OF is not in order")
+	errAttribute = errors.New("signed attributes: missing, repeated or malformed")
+)
+
+// Capability is one entry of SMIMECapabilities (RFC 8551, section 2.5.2), in order of
+// preference.
+type Capability struct {
+	ID         OID
+	Parameters []byte // DER, or nil
+}
+
+// attributes are the values of a set, by type. A type that stands several times, or
+// with several values, has several.
+type attributes map[OID][][]byte
+
+// maxAttributes bounds one set.
+const maxAttributes = 64
+
+// checkSorted says whether the members of the SET OF set, which is DER, are in order.
+func checkSorted(set []byte) error {
+	h, err := readHeader(set)
+	if err != nil {
+		return err
+	}
+	var last []byte
+	for b := set[h.size:]; len(b) > 0; {
+		m, err := readHeader(b)
+		if err != nil {
+			return err
+		}
+		member := b[:m.size+m.length]
+		if bytes.Compare(last, member) > 0 {
+			return errUnsorted
+		}
+		last, b = member, b[len(member):]
+	}
+	return nil
+}
+
+// parseAttributes reads a SET OF Attribute, which must be strict DER.
+func parseAttributes(set []byte) (attributes, error) {
+	if err := checkDER(set, maxDepth); err != nil {
+		return nil, err
+	}
+	if err := checkSorted(set); err != nil {
+		return nil, err
+	}
+	r, err := (&reader{&budget{elements: 10000, depth: maxDepth}, set, 0}).enter(tagSet)
+	if err != nil {
+		return nil, err
+	}
+	all := make(attributes)
+	for n := 0; r.more(); n++ {
+		if n == maxAttributes {
+			return nil, errTooMany
+		}
+		attr, err := r.enter(tagSequence)
+		if err != nil {
+			return nil, err
+		}
+		id, err := attr.readOID()
+		if err != nil {
+			return nil, err
+		}
+		values, err := attr.enter(tagSet)
+		if err != nil {
+			return nil, err
+		}
+		if !values.more() {
+			return nil, errAttribute
+		}
+		for values.more() {
+			v, err := values.next()
+			if err != nil {
+				return nil, err
+			}
+			all[id] = append(all[id], v.raw)
+		}
+		if err := attr.end(); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// one returns the only value of id, or nil if there is none.
+func (a attributes) one(id OID) ([]byte, error) {
+	switch values := a[id]; len(values) {
+	case 0:
+		return nil, nil
+	case 1:
+		return values[0], nil
+	}
+	return nil, fmt.Errorf("%w: %s", errAttribute, id)
+}
+
+// must returns the only value of id, which must be there.
+func (a attributes) must(id OID) ([]byte, error) {
+	v, err := a.one(id)
+	if err == nil && v == nil {
+		err = fmt.Errorf("%w: %s", errAttribute, id)
+	}
+	return v, err
+}
+
+// checkContent checks content-type and message-digest against what was signed.
+func (a attributes) checkContent(contentType OID, digest []byte) error {
+	v, err := a.must(oidAttrContentType)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(v, contentType.der()) {
+		return errors.New("signed attributes: another content type")
+	}
+	if v, err = a.must(oidAttrMessageDigest); err != nil {
+		return err
+	}
+	if !bytes.Equal(v, tlv(derOctetString, digest)) {
+		return errors.New("the content was changed: digests differ")
+	}
+	return nil
+}
+
+// signingTime returns the signing-time, zero if there is none.
+//
+//	Time ::= CHOICE { utcTime UTCTime, generalizedTime GeneralizedTime }
+func (a attributes) signingTime() (t time.Time, err error) {
+	v, err := a.one(oidAttrSigningTime)
+	if v == nil || err != nil {
+		return t, err
+	}
+	s := cryptobyte.String(v)
+	ok := false
+	if s.PeekASN1Tag(cryptobyteasn1.UTCTime) {
+		ok = s.ReadASN1UTCTime(&t)
+	} else {
+		ok = s.ReadASN1GeneralizedTime(&t)
+	}
+	if !ok || !s.Empty() {
+		return t, fmt.Errorf("%w: signing-time", errAttribute)
+	}
+	return t.UTC(), nil
+}
+
+// capabilities returns SMIMECapabilities (RFC 8551, section 2.5.2).
+//
+//	SMIMECapabilities ::= SEQUENCE OF SMIMECapability
+//
+//	SMIMECapability ::= SEQUENCE {
+//	  capabilityID OBJECT IDENTIFIER,
+//	  parameters ANY DEFINED BY capabilityID OPTIONAL }
+func (a attributes) capabilities() ([]Capability, error) {
+	v, err := a.one(oidAttrCapabilities)
+	if v == nil || err != nil {
+		return nil, err
+	}
+	list, err := (&reader{&budget{elements: 1000, depth: maxDepth}, v, 0}).enter(tagSequence)
+	if err != nil {
+		return nil, err
+	}
+	var all []Capability
+	for list.more() {
+		alg, err := list.readAlgorithm() // the same syntax
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, Capability{alg.id, alg.params})
+	}
+	return all, nil
+}
+
+// namesCertificate checks signingCertificate (RFC 2634, section 5.4) and
+// signingCertificateV2 (RFC 5035) and says whether one was there. Only the digest is
+// compared; the issuer and serial number beside it say less.
+//
+//	SigningCertificateV2 ::= SEQUENCE {
+//	  certs SEQUENCE OF ESSCertIDv2,
+//	  policies SEQUENCE OF PolicyInformation OPTIONAL }
+//
+//	ESSCertIDv2 ::= SEQUENCE {
+//	  hashAlgorithm AlgorithmIdentifier DEFAULT {algorithm id-sha256},
+//	  certHash Hash,
+//	  issuerSerial IssuerSerial OPTIONAL }
+func (a attributes) namesCertificate(c *x509.Certificate) (bool, error) {
+	found := false
+	for _, id := range []OID{oidAttrSigningCert, oidAttrSigningCertV2} {
+		v, err := a.one(id)
+		if err != nil {
+			return false, err
+		}
+		if v == nil {
+			continue
+		}
+		h := crypto.SHA1
+		if id == oidAttrSigningCertV2 {
+			h = crypto.SHA256
+		}
+		if err := checkCertID(v, h, c); err != nil {
+			return false, fmt.Errorf("signed attributes: signingCertificate: %w", err)
+		}
+		found = true
+	}
+	return found, nil
+}
+
+// checkCertID checks that the first certificate named in v is c. h is the digest if
+// none is named.
+func checkCertID(v []byte, h crypto.Hash, c *x509.Certificate) error {
+	r, err := (&reader{&budget{elements: 1000, depth: maxDepth}, v, 0}).enter(tagSequence)
+	if err != nil {
+		return err
+	}
+	certs, err := r.enter(tagSequence)
+	if err != nil {
+		return err
+	}
+	id, err := certs.enter(tagSequence)
+	if err != nil {
+		return err
+	}
+	if id.peek(tagSequence) {
+		alg, err := id.readAlgorithm()
+		if err != nil {
+			return err
+		}
+		if h = alg.hash(); h == 0 {
+			return errors.New("unknown digest")
+		}
+	}
+	want, err := id.readOctets(tagOctetString)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(want, sum(h, c.Raw)) {
+		return errors.New("it names another certificate")
+	}
+	return nil
+}
+
+func sum(h crypto.Hash, b []byte) []byte {
+	d := h.New()
+	d.Write(b)
+	return d.Sum(nil)
+}
+
+// attribute encodes one attribute with one value.
+func attribute(id OID, value []byte) []byte {
+	return tlv(derSequence, id.der(), tlv(derSet, value))
+}
+
+// encodeTime encodes a Time: UTCTime through 2049 (RFC 5652, section 11.3).
+func encodeTime(t time.Time) []byte {
+	t = t.UTC()
+	if y := t.Year(); y >= 1950 && y < 2050 {
+		return tlv(derUTCTime, []byte(t.Format("060102150405Z")))
+	}
+	return tlv(derGenTime, []byte(t.Format("20060102150405Z")))
+}
+
+// signingCertificateV2 names c by its SHA-256 digest and by issuer and serial number.
+//
+//	IssuerSerial ::= SEQUENCE {
+//	  issuer GeneralNames,
+//	  serialNumber CertificateSerialNumber }
+func signingCertificateV2(c *x509.Certificate) []byte {
+	issuer := tlv(derSequence, tlv(derExplicit|4, c.RawIssuer)) // directoryName [4]
+	id := tlv(derSequence, tlv(derOctetString, sum(crypto.SHA256, c.Raw)),
+		tlv(derSequence, issuer, integer(c.SerialNumber)))
+	return tlv(derSequence, tlv(derSequence, id))
+}
+
+func encodeCapabilities(all []Capability) []byte {
+	var list [][]byte
+	for _, c := range all {
+		list = append(list, algorithm{c.ID, c.Parameters}.der())
+	}
+	return tlv(derSequence, list...)
+}
+
+// DefaultCapabilities are what this package opens, best first, for the signed messages
+// of users whose mail it opens.
+func DefaultCapabilities() []Capability {
+	var all []Capability
+	for _, c := range []Cipher{AES256GCM, AES128GCM, AES256CBC, AES192CBC, AES128CBC} {
+		all = append(all, Capability{ID: c.oid()})
+	}
+	return slices.Clip(all)
+}

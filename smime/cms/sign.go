@@ -1,0 +1,154 @@
+package cms
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"io"
+	"slices"
+	"time"
+
+	"cmmpd/internal/mail"
+)
+
+// SignerSpec is one signer of a message to be signed.
+type SignerSpec struct {
+	Cert *x509.Certificate
+	Key  crypto.Signer // RSA with 2048 to 8192 bits, or ECDSA on P-256, P-384 or P-521
+}
+
+// SignOptions are the signed attributes and the certificates that go along.
+type SignOptions struct {
+	ContentType  OID                 // default Data
+	Time         time.Time           // signing-time; zero: left out
+	Certificates []*x509.Certificate // beside the signers' own
+	Capabilities []Capability        // SMIMECapabilities; none: left out
+}
+
+// Sign signs content and returns the DER of ContentInfo(SignedData), without the
+// content if detached. RSA keys sign with PKCS #1 v1.5 and SHA-256; ECDSA keys with
+// the digest of their curve's size. Each signature covers content-type,
+// message-digest, signing-time, signingCertificateV2 and SMIMECapabilities. rnd is for
+// the keys; nil is crypto/rand.
+//
+// Errors are of kind Invalid (no signer, a key that may not be used), or what the key
+// itself said.
+func Sign(rnd io.Reader, content []byte, detached bool, signers []SignerSpec, o SignOptions) (der []byte, err error) {
+	if o.ContentType == "" {
+		o.ContentType = Data
+	}
+	if len(signers) == 0 || o.ContentType.der() == nil {
+		return nil, mail.E(mail.Invalid, "no signer", nil)
+	}
+	var digests, infos, certs [][]byte
+	for _, s := range signers {
+		h, err := s.hash()
+		if err != nil {
+			return nil, mail.E(mail.Invalid, "the signing key cannot be used", err)
+		}
+		info, err := s.sign(cryptoRand(rnd), h, sum(h, content), o)
+		if err != nil {
+			return nil, err
+		}
+		infos = append(infos, info)
+		digests = append(digests, hashAlgorithm(h, nil).der())
+		certs = append(certs, s.Cert.Raw)
+	}
+	for _, c := range o.Certificates {
+		certs = append(certs, c.Raw)
+	}
+	version := byte(1)
+	encap := pieces{o.ContentType.der()}
+	if !detached {
+		encap = append(encap, wrap(derExplicit, wrap(derOctetString, pieces{content}))...)
+	}
+	if o.ContentType != Data {
+		version = 3
+	}
+	signed := wrap(derSequence, pieces{small(version), setOf(derSet, unique(digests))},
+		wrap(derSequence, encap), pieces{setOf(derExplicit, unique(certs)), setOf(derSet, infos)})
+	return contentInfo(SignedData, signed).join(0), nil
+}
+
+// unique leaves out what stands there already.
+func unique(all [][]byte) [][]byte {
+	var out [][]byte
+	for _, b := range all {
+		if !slices.ContainsFunc(out, func(o []byte) bool { return bytes.Equal(o, b) }) {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// hash is the digest that s signs with, if its key may be used.
+func (s SignerSpec) hash() (crypto.Hash, error) {
+	if err := checkCertificate(s.Cert); err != nil {
+		return 0, err
+	}
+	if s.Key == nil {
+		return 0, errors.New("no key")
+	}
+	switch own := s.Cert.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if own.Equal(s.Key.Public()) {
+			return crypto.SHA256, nil
+		}
+	case *ecdsa.PublicKey:
+		if !own.Equal(s.Key.Public()) {
+			break
+		}
+		switch own.Curve.Params().BitSize {
+		case 256:
+			return crypto.SHA256, nil
+		case 384:
+			return crypto.SHA384, nil
+		default:
+			return crypto.SHA512, nil
+		}
+	}
+	return 0, errors.New("the key does not belong to the certificate")
+}
+
+// sign makes the SignerInfo of s, whose version is 1 since it names issuer and serial
+// number (RFC 5652, section 5.3).
+func (s SignerSpec) sign(rnd io.Reader, h crypto.Hash, digest []byte, o SignOptions) ([]byte, error) {
+	attrs := [][]byte{
+		attribute(oidAttrContentType, o.ContentType.der()),
+		attribute(oidAttrMessageDigest, tlv(derOctetString, digest)),
+		attribute(oidAttrSigningCertV2, signingCertificateV2(s.Cert)),
+	}
+	if !o.Time.IsZero() {
+		attrs = append(attrs, attribute(oidAttrSigningTime, encodeTime(o.Time)))
+	}
+	if len(o.Capabilities) > 0 {
+		attrs = append(attrs, attribute(oidAttrCapabilities, encodeCapabilities(o.Capabilities)))
+	}
+	set := setOf(derSet, attrs)
+	signature, err := s.Key.Sign(rnd, sum(h, set), h)
+	if err != nil {
+		return nil, err
+	}
+	set[0] = derExplicit // IMPLICIT [0]
+	return tlv(derSequence, small(1), issuerAndSerial(s.Cert), hashAlgorithm(h, nil).der(), set,
+		signatureAlgorithm(s.Cert, h).der(), tlv(derOctetString, signature)), nil
+}
+
+// signatureAlgorithm is how we name the signature of c's key (RFC 3370, section 3.2:
+// rsaEncryption with NULL; RFC 5754, section 3.3: ecdsa-with-SHA2 without parameters).
+func signatureAlgorithm(c *x509.Certificate, h crypto.Hash) algorithm {
+	if c.PublicKeyAlgorithm == x509.RSA {
+		return algorithm{oidRSA, null()}
+	}
+	switch h {
+	case crypto.SHA384:
+		return algorithm{oidECDSASHA384, nil}
+	case crypto.SHA512:
+		return algorithm{oidECDSASHA512, nil}
+	default:
+		return algorithm{oidECDSASHA256, nil}
+	}
+}
