@@ -131,8 +131,11 @@ func TestOpenSSLOpensOurs(t *testing.T) {
 	o := newOpenssl(t)
 	all := people(t)
 	to := []RecipientSpec{
-		{Cert: all["alice"].cert}, {Cert: all["bob"].cert, Transport: PKCS1v15}, {Cert: all["carol"].cert},
-		{Cert: all["erin"].cert}, {Cert: all["grace"].cert},
+		{Cert: all["alice"].cert},
+		{Cert: all["bob"].cert, Transport: PKCS1v15},
+		{Cert: all["carol"].cert},
+		{Cert: all["erin"].cert},
+		{Cert: all["grace"].cert},
 	}
 	who := []string{"alice", "bob", "carol", "erin", "grace"}
 	for _, c := range []Cipher{AES128CBC, AES192CBC, AES256CBC, AES128GCM, AES192GCM, AES256GCM} {

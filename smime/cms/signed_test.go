@@ -1,0 +1,239 @@
+package cms
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"cmmpd/internal/mail"
+)
+
+// TestVerifyWhatOpenSSLSigns goes through keys, digests, forms and ways to name the
+// signer, and damages each message.
+func TestVerifyWhatOpenSSLSigns(t *testing.T) {
+	o := newOpenssl(t)
+	all := people(t)
+	signers := []struct {
+		name, who, alg string
+		hash           crypto.Hash
+		args           []string
+	}{
+		{"rsa", "alice", "rsa-sha256", crypto.SHA256, nil},
+		{"rsa sha384", "alice", "rsa-sha384", crypto.SHA384, []string{"-md", "sha384"}},
+		{"rsa sha512", "alice", "rsa-sha512", crypto.SHA512, []string{"-md", "sha512"}},
+		{"pss", "bob", "rsa-pss-sha256", crypto.SHA256, []string{"-keyopt", "rsa_padding_mode:pss"}},
+		{"pss salt 20", "bob", "rsa-pss-sha512", crypto.SHA512, []string{"-md", "sha512", "-keyopt", "rsa_padding_mode:pss", "-keyopt", "rsa_pss_saltlen:20"}},
+		{"p256", "carol", "ecdsa-p256-sha256", crypto.SHA256, nil},
+		{"p384", "erin", "ecdsa-p384-sha384", crypto.SHA384, []string{"-md", "sha384"}},
+		{"p521", "grace", "ecdsa-p521-sha512", crypto.SHA512, []string{"-md", "sha512"}},
+	}
+	for _, s := range signers {
+		for _, form := range []string{"", "-keyid", "-cades", "-noattr", "-stream -indef"} {
+			for _, detached := range []bool{true, false} {
+				if form == "-stream -indef" && (detached || strings.HasPrefix(s.name, "pss")) {
+					continue // openssl cannot
+				}
+				t.Run(fmt.Sprintf("%s %s detached %v", s.name, form, detached), func(t *testing.T) {
+					o.t = t
+					content := text(9000)
+					args := []string{"-sign", "-binary", "-outform", "DER", "-signer", s.who + ".pem", "-inkey", s.who + ".key"}
+					args = append(append(args, s.args...), strings.Fields(form)...)
+					if !detached {
+						args = append(args, "-nodetach")
+					}
+					ber := o.run(content, args...)
+					signed, err := ParseSigned(ber, Limits{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if len(signed.Signers) != 1 || signed.ContentType != Data || (signed.Content == nil) != detached {
+						t.Fatalf("%d signers, content type %s, content %v", len(signed.Signers), signed.ContentType, signed.Content != nil)
+					}
+					given := content
+					if !detached {
+						given = nil
+						if !bytes.Equal(signed.Content, content) {
+							t.Fatal("another content")
+						}
+					}
+					got, err := signed.Verify(0, given)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !got.Cert.Equal(all[s.who].cert) || got.Algorithm != s.alg || got.Digest != s.hash {
+						t.Errorf("signed by %v with %s, %v", got.Cert.Subject, got.Algorithm, got.Digest)
+					}
+					if (form == "-noattr") == got.SignedAttributes || got.SignedAttributes && time.Since(got.SigningTime).Abs() > time.Minute {
+						t.Errorf("signed attributes %v, at %v", got.SignedAttributes, got.SigningTime)
+					}
+					if got.SigningCertificate != (form == "-cades") {
+						t.Errorf("signing certificate named: %v", got.SigningCertificate)
+					}
+					if got.SignedAttributes && len(got.Capabilities) == 0 {
+						t.Error("no capabilities")
+					}
+					wrongContent(t, signed, detached, content)
+				})
+			}
+		}
+	}
+}
+
+// wrongContent checks that no other content passes, and none where there is one.
+func wrongContent(t *testing.T, s *Signed, detached bool, content []byte) {
+	t.Helper()
+	for i, other := range [][]byte{nil, {}, content[:len(content)-1], append(bytes.Clone(content), 0)} {
+		if i == 0 && !detached {
+			continue
+		}
+		if _, err := s.Verify(0, other); err == nil {
+			t.Errorf("content %d passed", i)
+		}
+	}
+	if _, err := s.Verify(1, content); mail.KindOf(err) != mail.NotFound {
+		t.Errorf("a signature that is not there: %v", err)
+	}
+}
+
+func TestOpenSSLVerifiesOurs(t *testing.T) {
+	o := newOpenssl(t)
+	all := people(t)
+	var everybody []byte
+	for _, p := range all {
+		everybody = append(everybody, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.cert.Raw})...)
+	}
+	ca := o.write("ca.pem", everybody)
+	now := time.Date(2026, 11, 22, 11, 0, 0, 0, time.UTC)
+	for _, names := range [][]string{{"alice"}, {"carol"}, {"erin"}, {"grace"}, {"alice", "carol", "erin"}} {
+		for _, detached := range []bool{true, false} {
+			for _, size := range []int{0, 10, 4 << 20} {
+				var signers []SignerSpec
+				for _, n := range names {
+					signers = append(signers, SignerSpec{all[n].cert, all[n].key})
+				}
+				content := text(size)
+				der, err := Sign(nil, content, detached, signers, SignOptions{
+					Time: now, Capabilities: DefaultCapabilities(), Certificates: []*x509.Certificate{all["eve"].cert, all["alice"].cert},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := checkDER(der, maxDepth); err != nil {
+					t.Errorf("not DER: %v", err)
+				}
+				args := []string{"-verify", "-binary", "-inform", "DER", "-CAfile", ca, "-purpose", "any", "-cades"}
+				given := []byte(nil)
+				if detached {
+					args = append(args, "-content", o.write("content", content))
+					given = content
+				}
+				if got := o.run(der, args...); !bytes.Equal(got, content) {
+					t.Errorf("%v: openssl reads another content", names)
+				}
+				signed, err := ParseSigned(der, Limits{})
+				if err != nil || len(signed.Signers) != len(names) {
+					t.Fatalf("%v, %v", signed, err)
+				}
+				for i := range signed.Signers {
+					got, err := signed.Verify(i, given)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !got.SigningTime.Equal(now) || !got.SigningCertificate || !got.SignedAttributes ||
+						len(got.Capabilities) != len(DefaultCapabilities()) || got.Capabilities[0].ID != oidAES256GCM {
+						t.Errorf("%+v", got)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestTamperedSignatures flips every bit of small signed messages of openssl and of
+// ours: nothing may panic, and what still verifies must say the same.
+func TestTamperedSignatures(t *testing.T) {
+	o := newOpenssl(t)
+	all := people(t)
+	content := []byte("Content-Type: text/plain\r\n\r\npay 10 dollars\r\n")
+	ours, err := Sign(nil, content, false, []SignerSpec{{all["carol"].cert, all["carol"].key}}, SignOptions{Time: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := func(who string, args ...string) []byte {
+		return o.run(content, append([]string{
+			"-sign", "-binary", "-outform", "DER", "-nodetach", "-nocerts",
+			"-signer", who + ".pem", "-inkey", who + ".key",
+		}, args...)...)
+	}
+	for name, der := range map[string][]byte{
+		"ours": ours, "rsa": theirs("alice"), "pss": theirs("alice", "-keyopt", "rsa_padding_mode:pss"),
+		"ecdsa": theirs("carol"), "bare": theirs("carol", "-noattr"), "stream": theirs("carol", "-stream", "-indef"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			known := []*x509.Certificate{all["alice"].cert, all["carol"].cert}
+			passed := 0
+			for bit := range 8 * len(der) {
+				b := bytes.Clone(der)
+				b[bit/8] ^= 1 << (bit % 8)
+				s, err := ParseSigned(b, Limits{})
+				if err != nil {
+					continue
+				}
+				for i := range s.Signers {
+					got, err := s.Verify(i, nil, known...)
+					if err != nil {
+						continue
+					}
+					passed++
+					if !bytes.Equal(s.Content, content) || got.Cert == nil || s.ContentType != Data {
+						t.Errorf("bit %d: a changed message passed", bit)
+					}
+				}
+			}
+			t.Logf("%d of %d changes left the signature good", passed, 8*len(der))
+		})
+	}
+}
+
+func TestSignedLimitsAndKinds(t *testing.T) {
+	o := newOpenssl(t)
+	all := people(t)
+	certs := o.run(nil, "-data_create", "-outform", "DER") // not signed at all
+	if _, err := ParseSigned(certs, Limits{}); mail.KindOf(err) != mail.Unsupported {
+		t.Errorf("plain data: %v", err)
+	}
+	content := []byte("x")
+	sha1 := o.run(content, "-sign", "-binary", "-outform", "DER", "-nodetach", "-md", "sha1", "-signer", "alice.pem", "-inkey", "alice.key")
+	for _, allowed := range []bool{false, true} {
+		s, err := ParseSigned(sha1, Limits{SHA1: allowed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Verify(0, nil); (err == nil) != allowed || err != nil && mail.KindOf(err) != mail.Unsupported {
+			t.Errorf("SHA-1 with leave %v: %v", allowed, err)
+		}
+	}
+	two := o.run(content, "-sign", "-binary", "-outform", "DER", "-nodetach",
+		"-signer", "alice.pem", "-inkey", "alice.key", "-signer", "carol.pem", "-inkey", "carol.key")
+	for _, lim := range []Limits{{Signers: 1}, {Certificates: 1}, {Size: 100}, {Depth: 3}, {Elements: 5}} {
+		if _, err := ParseSigned(two, lim); mail.KindOf(err) != mail.TooLarge {
+			t.Errorf("%+v: %v", lim, err)
+		}
+	}
+	none := o.run(content, "-sign", "-binary", "-outform", "DER", "-nodetach", "-nocerts", "-signer", "alice.pem", "-inkey", "alice.key")
+	s, err := ParseSigned(none, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Verify(0, nil, all["eve"].cert); mail.KindOf(err) != mail.NotFound {
+		t.Errorf("without the certificate: %v", err)
+	}
+	if _, err := s.Verify(0, nil, all["alice"].cert); err != nil {
+		t.Errorf("with the certificate at hand: %v", err)
+	}
+}
