@@ -1,18 +1,21 @@
 // Package audit keeps the platform's audit log: typed events in canonical JSON
-// (RFC 8785), appended to a Merkle tree (RFC 6962) in the C2SP tlog-tiles layout
-// under a signed C2SP checkpoint.
+// (RFC 8785), appended to a Merkle tree (RFC 6962) in the C2SP tlog-tiles layout under a
+// signed C2SP checkpoint.
 //
-// An act is recorded before it is done and its outcome after. Begin and End return
-// only when a signed checkpoint that covers the record is on stable storage; all
-// callers that wait at the same time share one commit. Nothing in this package can
-// shorten a log.
+// An act is recorded before it is done and its outcome after. Begin and End return only
+// when a signed checkpoint that covers the record is on stable storage; all callers that
+// wait at the same time share one commit. Nothing in this package can shorten a log.
+//
+// The files are described in docs/formats.md. Any C2SP tlog-tiles client can read them.
 package audit
 
 import (
 	"context"
 	"crypto"
-	"io"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"cmmpd/internal/mail"
@@ -23,128 +26,197 @@ type Options struct {
 	Origin   string           // the checkpoint's origin line and key name: no spaces, no plus; required
 	Now      func() time.Time // the clock; it stamps records and never orders them
 	Log      *slog.Logger     // the operator's log
-	Queue    int              // notes that wait in memory at most; 0: 8,192
-	Interval time.Duration    // notes wait this long for company (and folding) at most; 0: 1 s
+	Queue    int              // how many notes wait in memory at most; 0: 8,192
+	Interval time.Duration    // how long a note waits for company and folding at most; 0: 1 s
+
+	disk func(disk) disk // tests put faults here
 }
 
-// Event says who did what to what, from where, under which approval. Fields that are
-// too long are cut, with a mark. Events hold no secrets and no message content.
-type Event struct {
-	Type     string            // one of the constants of this package
-	Actor    string            // who: uid, or empty for the platform itself
-	Subject  string            // the thing acted on
-	Client   string            // from where: address, or "socket"
-	Approval string            // the approval it is done under, if any
-	Outcome  string            // "ok", or the kind of failure; Begin leaves it empty
-	Detail   map[string]string // names of letters, digits, ".", "_", "-"
+func (o Options) withDefaults() Options {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Queue <= 0 {
+		o.Queue = 8192
+	}
+	if o.Interval <= 0 {
+		o.Interval = time.Second
+	}
+	return o
 }
 
 // Log is an audit log open for appending. Its methods may be used from several
 // goroutines.
-type Log struct{}
+type Log struct {
+	opts  Options
+	store *store // of the writer's goroutine; after Close, nobody's
+	pub   []byte
+	wake  chan struct{} // something waits; holds one
+	done  chan struct{} // the writer's goroutine has ended
 
-// Create makes a new, empty log in dir, which must not exist or be empty. It is there
-// whole or not at all. Kind Exists if dir holds something.
-func Create(dir string, key crypto.Signer, o Options) error {
-	return mail.E(mail.Unsupported, "the audit log is not ready", nil)
+	mu      sync.Mutex // guards the rest
+	acts    []*waiter  // to be written, in order
+	notes   notes
+	flushes []flush
+	closing bool
+	failed  error  // why nothing can be written any more, until the log is opened anew
+	trouble error  // why the last commit failed; nil again when one succeeds
+	last    []byte // the published checkpoint
+	size    int64  // what it covers
 }
+
+// waiter is a record whose caller waits until it is durable.
+type waiter struct {
+	rec  Record
+	done chan error // holds one
+}
+
+// flush waits until the first upTo notes are settled.
+type flush struct {
+	upTo int64
+	done chan error // holds one
+}
+
+// errClosed says that the log is closed.
+var errClosed = errors.New("the audit log is closed")
 
 // Open opens the log in dir for appending and repairs what a crash left: a group of
-// records that no published checkpoint covers is completed or removed. Anything that
-// a crash cannot explain refuses, with kind Corrupt and a *Fault that names the place.
-// Kind NotFound if there is no log, Busy if another process has it open.
+// records that no published checkpoint covers is completed or removed. Only the growing
+// end of the log is read; Verify checks all of it. Anything that a crash cannot explain
+// refuses, with kind Corrupt and, in the chain, a *Fault that names the place. Kind
+// NotFound if there is no log, Busy if somebody has it open.
 func Open(dir string, key crypto.Signer, o Options) (*Log, error) {
-	return nil, mail.E(mail.Unsupported, "the audit log is not ready", nil)
+	o = o.withDefaults()
+	s, err := openStore(dir, key, o.Origin, o.disk)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{
+		opts: o, store: s, pub: s.key.pub, last: s.last, size: s.tail.size,
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
+		notes: notes{limit: o.Queue, byKey: make(map[string]*noted)},
+	}
+	go l.run()
+	return l, nil
 }
-
-// Act is an act whose beginning is on record.
-type Act struct{}
-
-// Begin records that an act is about to be done. Only when it returns without error
-// may the act start.
-func (l *Log) Begin(ctx context.Context, e Event) (*Act, error) {
-	return nil, mail.E(mail.Unsupported, "the audit log is not ready", nil)
-}
-
-// Detail adds to what End will record, for instance counts.
-func (a *Act) Detail(name, value string) {}
-
-// End records the outcome (nil: done). Only when it returns without error may the
-// outcome be reported.
-func (a *Act) End(ctx context.Context, outcome error) error {
-	return mail.E(mail.Unsupported, "the audit log is not ready", nil)
-}
-
-// Record records one complete event durably, for instance that something was viewed.
-func (l *Log) Record(ctx context.Context, e Event) error {
-	return mail.E(mail.Unsupported, "the audit log is not ready", nil)
-}
-
-// Note records e soon, and never waits for the disk. Repeats of a log-in outcome are
-// folded into one record with a count. What cannot be kept is counted in a gap event.
-func (l *Log) Note(e Event) {}
-
-// Flush returns when everything noted before is durable.
-func (l *Log) Flush(ctx context.Context) error { return nil }
-
-// Close flushes and closes.
-func (l *Log) Close() error { return nil }
 
 // Checkpoint is the latest signed checkpoint.
-func (l *Log) Checkpoint() []byte { return nil }
-
-// PublicKey is the content of audit.pub: the note verifier key and a line end.
-func (l *Log) PublicKey() []byte { return nil }
-
-// Ready is nil while the log can be written, else why it cannot.
-func (l *Log) Ready() error { return nil }
-
-// Format of an export.
-type Format string
-
-// The formats.
-const (
-	JSONL Format = "jsonl" // the records as they are in the log, one a line
-	CSV   Format = "csv"   // RFC 4180, with a head line, safe for spreadsheets
-	CEF   Format = "cef"   // ArcSight Common Event Format, one event a line
-)
-
-// Export writes the records of the log in dir, running or not, whose time is in
-// [from, to); a zero time is no limit. Every record written has been checked against
-// the checkpoint. The error is a *Fault if the log is bad.
-func Export(ctx context.Context, dir string, w io.Writer, f Format, from, to time.Time) error {
-	return mail.E(mail.Unsupported, "the audit log is not ready", nil)
+func (l *Log) Checkpoint() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]byte(nil), l.last...)
 }
 
-// Bundle writes the whole log in dir as one file, which Verify takes.
-func Bundle(ctx context.Context, dir string, w io.Writer) error {
-	return mail.E(mail.Unsupported, "the audit log is not ready", nil)
+// Size is the number of records that the latest checkpoint covers.
+func (l *Log) Size() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.size
 }
 
-// Report is what Verify found.
-type Report struct {
-	Origin      string
-	Records     int64
-	Root        string // base64, as in the checkpoint
-	First, Last time.Time
-	Files       int
-	Bytes       int64
-	Since       int64 // records that the checkpoint given covers, -1 if none was given
+// PublicKey is the content of audit.pub: the verifier key of the log, and a line end.
+func (l *Log) PublicKey() []byte { return append([]byte(nil), l.pub...) }
+
+// Ready is nil as long as the log can be written, as far as is known; else the reason.
+func (l *Log) Ready() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed != nil {
+		return l.failed
+	}
+	return l.trouble
 }
 
-// Fault is what is wrong with a log, and where.
-type Fault struct {
-	File   string // within the log, "" if it is none in particular
-	Record int64  // the number of the record, -1 if it is none in particular
-	Reason string
+// Note records e soon, and never waits for the disk. Repeats of a log-in outcome become
+// one record with a count (of their Client only the host is kept). What cannot be kept is
+// counted in a gap event, which follows.
+func (l *Log) Note(e Event) {
+	if ClassOf(e.Type) != Count {
+		l.opts.Log.Error("audit: an event that must be recorded was only noted", "type", e.Type)
+	}
+	if !validName(e.Type) {
+		return
+	}
+	rec := Record{Event: e.bounded(), Time: stamp(l.opts.Now())}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closing || l.failed != nil {
+		return
+	}
+	if n := l.notes.add(rec); n == 1 || n >= maxGroup/2 {
+		l.signal() // the first starts the clock, many do not wait for it
+	}
 }
 
-func (f *Fault) Error() string { return f.Reason }
+// Flush returns when everything noted before is durable, or the error of the attempt.
+func (l *Log) Flush(ctx context.Context) error {
+	l.mu.Lock()
+	if err := l.refusal(); err != nil {
+		l.mu.Unlock()
+		return err
+	}
+	f := flush{l.notes.in, make(chan error, 1)}
+	l.flushes = append(l.flushes, f)
+	l.signal()
+	l.mu.Unlock()
+	select {
+	case err := <-f.done:
+		return err
+	case <-ctx.Done():
+		return notRecorded(ctx.Err())
+	}
+}
 
-// Verify checks every byte of the log at path, an audit directory (running or copied)
-// or a bundle, against pubkey (the content of audit.pub as it was handed over) and, if
-// since is not nil, that it continues the log of that checkpoint. The error is
-// ErrCannotOpen if there is nothing to open at path, else a *Fault.
-func Verify(ctx context.Context, path string, pubkey, since []byte) (*Report, error) {
-	return nil, mail.E(mail.Unsupported, "the audit log is not ready", nil)
+// Close writes what waits, and closes the log. Its error says that notes were lost.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	if l.closing {
+		l.mu.Unlock()
+		<-l.done
+		return nil
+	}
+	l.closing = true
+	l.signal()
+	l.mu.Unlock()
+	<-l.done
+	l.store.close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := l.notes.waiting(); n > 0 {
+		return mail.E(mail.Unavailable, "", fmt.Errorf("%d audit notes could not be written", n))
+	}
+	return nil
+}
+
+// signal wakes the writer. l.mu is held.
+func (l *Log) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// refusal says why a record cannot be taken now. l.mu is held.
+func (l *Log) refusal() error {
+	switch {
+	case l.failed != nil:
+		return l.failed
+	case l.closing:
+		return notRecorded(errClosed)
+	}
+	return nil
+}
+
+const publicRefusal = "this cannot be recorded in the audit log now"
+
+// notRecorded is the error of a caller whose record is not in the log for sure.
+func notRecorded(err error) error {
+	kind := mail.Unavailable
+	if noSpace(err) {
+		kind = mail.Full
+	}
+	return mail.E(kind, publicRefusal, err)
 }

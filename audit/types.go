@@ -1,43 +1,56 @@
 package audit
 
-import "errors"
-
-// ErrCannotOpen is in the chain of Verify's error when path does not exist or may not
-// be opened.
-var ErrCannotOpen = errors.New("cannot be opened")
-
 // Class says what happens when an event cannot be recorded.
 type Class uint8
 
 // The classes.
 const (
-	Unknown Class = iota
-	Must          // the act is refused
-	Count         // the act goes on; a counted gap event follows
+	Unknown Class = iota // not a type of ours
+	Must                 // the act is refused
+	Count                // the act goes on; a counted gap event follows
 )
 
 // The event types.
 const (
-	// Must be recorded (Begin and End, or Record).
+	// Must be recorded: Begin and End, or Record.
 	DirectoryImport = "directory.import"
 	DirectoryExport = "directory.export"
 	StoreCheck      = "store.check"
-	StoreRepair     = "store.repair"
+	StoreBackup     = "store.backup"
+	StoreRestore    = "store.restore"
 	AuditExport     = "audit.export"
-	KeystoreUse     = "keystore.use"
-	AccountUnlock   = "account.unlock"
-	ConfigChange    = "config.change"
-	LabelLower      = "label.lower"
+	KeystoreUse     = "keystore.use"   // a privileged key was used outside ordinary mail flow
+	AccountOpen     = "account.open"   // an account was opened for somebody who is not its owner
+	ConfigChange    = "config.change"  // the configuration in force differs from that of the last start
+	ApprovalGive    = "approval.give"  // somebody approved an act of somebody else
+	LabelLower      = "label.lower"    // a message's label was lowered
+	RecordsSearch   = "records.search" // a search over accounts of others
+	RecordsDispose  = "records.dispose"
 
-	// Recorded or counted (Note).
+	// Recorded or counted: Note.
 	ServerStart = "server.start"
 	ServerStop  = "server.stop"
 	StoreOpen   = "store.open"
-	AuthLogin   = "auth.login"   // repeats are folded
-	MailRefused = "mail.refused" // a message or recipient was refused by a rule
+	AuthLogin   = "auth.login"   // repeats of one outcome are folded
+	MailRefused = "mail.refused" // a rule refused a message or a recipient
 	MailSealed  = "mail.sealed"  // the gateway encrypted a confidential message
-	MailPassed  = "mail.passed"  // a confidential message that was encrypted already was let through
+	MailPassed  = "mail.passed"  // a confidential message came encrypted and was let through
 
 	// Written by the log itself.
 	AuditGap = "audit.gap" // count says how many notes were lost
 )
+
+// ClassOf is the class of an event type.
+func ClassOf(typ string) Class {
+	switch typ {
+	case DirectoryImport, DirectoryExport, StoreCheck, StoreBackup, StoreRestore, AuditExport, KeystoreUse,
+		AccountOpen, ConfigChange, ApprovalGive, LabelLower, RecordsSearch, RecordsDispose:
+		return Must
+	case ServerStart, ServerStop, StoreOpen, AuthLogin, MailRefused, MailSealed, MailPassed, AuditGap:
+		return Count
+	}
+	return Unknown
+}
+
+// folded says whether repeats of the type become one record with a count.
+func folded(typ string) bool { return typ == AuthLogin }

@@ -1,0 +1,186 @@
+package audit
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"cmmpd/internal/mail"
+)
+
+// A bundle is a POSIX tar archive (ustar) that can be written in one way only: the
+// files in the order of filesOf, each below bundleDir, mode 0444, owner 0, time 0, then
+// two blocks of zeros and nothing more. Unpacked with any tar it is a copy of the log.
+const (
+	bundleDir   = "audit/"
+	bundleBlock = 512
+)
+
+// bundleHeader is the one header block of a file.
+func bundleHeader(name string, size int64) ([]byte, error) {
+	var b bytes.Buffer
+	err := tar.NewWriter(&b).WriteHeader(&tar.Header{
+		Typeflag: tar.TypeReg, Name: bundleDir + name, Size: size, Mode: 0o444, Format: tar.FormatUSTAR,
+	})
+	return b.Bytes(), err
+}
+
+// padding is how many zeros follow a file of size bytes.
+func padding(size int64) int64 { return (bundleBlock - size%bundleBlock) % bundleBlock }
+
+// Bundle writes the whole log in dir, running or not, as one file, which Verify takes.
+// The records are not checked: whoever gets the bundle does that.
+func Bundle(ctx context.Context, dir string, w io.Writer) error {
+	v, err := openForReading(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer v.src.close()
+	for name := range filesOf(v.tree.N) {
+		if err := ctx.Err(); err != nil {
+			return mail.E(mail.Unavailable, "", err)
+		}
+		data, err := v.src.read(name, maxBundle)
+		if err != nil {
+			return err
+		}
+		head, err := bundleHeader(name, int64(len(data)))
+		if err != nil {
+			return err
+		}
+		pad := make([]byte, padding(int64(len(data))))
+		if _, err := w.Write(bytes.Join([][]byte{head, data, pad}, nil)); err != nil {
+			return fmt.Errorf("writing the bundle: %w", err)
+		}
+	}
+	if _, err := w.Write(make([]byte, 2*bundleBlock)); err != nil {
+		return fmt.Errorf("writing the bundle: %w", err)
+	}
+	return nil
+}
+
+// bundleSource is a log in a bundle.
+type bundleSource struct {
+	r     io.ReaderAt
+	size  int64
+	next  int64 // where the walk stands
+	where map[string]span
+	file  io.Closer
+}
+
+// span is where a file's bytes are in the bundle.
+type span struct{ start, size int64 }
+
+func openBundle(path string) (*bundleSource, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCannotOpen, err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%w: %w", ErrCannotOpen, err)
+	}
+	b, err := newBundle(f, info.Size(), f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// newBundle walks over the first two files, without which nothing more can be expected.
+func newBundle(r io.ReaderAt, size int64, c io.Closer) (*bundleSource, error) {
+	b := &bundleSource{r: r, size: size, where: make(map[string]span), file: c}
+	for _, name := range []string{keyFile, checkpointFile} {
+		if err := b.step(name); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// step walks over the header, the bytes and the padding of the file that must come
+// next.
+func (b *bundleSource) step(name string) error {
+	fault := func(format string, args ...any) error {
+		return faultAt(name, "byte %d of the bundle: "+format, append([]any{b.next}, args...)...)
+	}
+	if b.size-b.next < bundleBlock {
+		return fault("the bundle ends where this file should begin")
+	}
+	head := make([]byte, bundleBlock)
+	if _, err := b.r.ReadAt(head, b.next); err != nil {
+		return fault("cannot be read: %v", err)
+	}
+	// The size is 11 octal digits at 124 (POSIX ustar); the comparison checks all the rest.
+	size, err := strconv.ParseInt(string(head[124:135]), 8, 64)
+	if err != nil {
+		return fault("this is not the header of this file")
+	}
+	want, err := bundleHeader(name, size)
+	if err != nil || !bytes.Equal(head, want) {
+		return fault("this is not the header of this file")
+	}
+	pad := make([]byte, padding(size))
+	if size > b.size-b.next-bundleBlock-int64(len(pad)) {
+		return fault("the bundle ends within this file")
+	}
+	start := b.next + bundleBlock
+	if _, err := b.r.ReadAt(pad, start+size); err != nil && len(pad) > 0 {
+		return fault("cannot be read: %v", err)
+	}
+	if !allZero(pad) {
+		return fault("the file is not followed by zeros")
+	}
+	b.where[name] = span{start, size}
+	b.next = start + size + int64(len(pad))
+	return nil
+}
+
+func allZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
+
+func (b *bundleSource) exactly(size int64) error {
+	for name := range filesOf(size) {
+		if _, seen := b.where[name]; seen {
+			continue
+		}
+		if err := b.step(name); err != nil {
+			return err
+		}
+	}
+	end := make([]byte, 2*bundleBlock+1)
+	n, err := b.r.ReadAt(end, b.next)
+	if err != nil && err != io.EOF {
+		return faultAt("", "byte %d of the bundle: cannot be read: %v", b.next, err)
+	}
+	if n != 2*bundleBlock || !allZero(end[:n]) {
+		return faultAt("", "byte %d of the bundle: two blocks of zeros should end it here", b.next)
+	}
+	return nil
+}
+
+func (b *bundleSource) read(name string, limit int64) ([]byte, error) {
+	at, ok := b.where[name]
+	if !ok {
+		return nil, faultAt(name, "is missing")
+	}
+	if at.size > limit {
+		return nil, faultAt(name, "is %d bytes long, more than the %d it can be", at.size, limit)
+	}
+	data := make([]byte, at.size)
+	if _, err := b.r.ReadAt(data, at.start); err != nil && len(data) > 0 {
+		return nil, faultOf(name, err)
+	}
+	return data, nil
+}
+
+func (b *bundleSource) release() {}
+
+func (b *bundleSource) close() { b.file.Close() }
+
+func (b *bundleSource) totals() (files int, bytes int64) { return len(b.where), b.size }

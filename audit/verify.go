@@ -1,0 +1,324 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"cmmpd/internal/mail"
+)
+
+// Report is what Verify found in a good log.
+type Report struct {
+	Origin      string
+	Records     int64
+	Root        string    // base64, as in the checkpoint
+	First, Last time.Time // of the first and the last record; zero if there is none
+	Files       int
+	Bytes       int64
+	Since       int64 // how many records the checkpoint given covers; -1 if none was given
+}
+
+// Verify checks every byte of the log at path, which is an audit directory (of a running
+// platform, or a copy) or a bundle: that its files are exactly those that its checkpoint
+// implies, that the checkpoint is signed by pubkey (the content of audit.pub as it was
+// handed over), that tiles and records have the root hash signed there, that each record
+// is in canonical form and in its place, and, if since is not nil, that the log continues
+// that earlier checkpoint. It does not check that what the records say is true, nor that
+// times ascend.
+//
+// A running platform is held still only while the listing and the growing end are read.
+// The error wraps ErrCannotOpen if there is nothing to open at path; it is a *Fault, which
+// names the place, if the log is bad.
+func Verify(ctx context.Context, path string, pubkey, since []byte) (*Report, error) {
+	key, canonical, err := parseKey(pubkey)
+	if err != nil {
+		return nil, &Fault{Record: -1, Reason: fmt.Sprintf("the key given is not a verifier key: %v", err)}
+	}
+	src, err := openSource(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	defer src.close()
+	return verifySource(ctx, src, key, canonical, since)
+}
+
+func verifySource(ctx context.Context, src source, key note.Verifier, pubkey, since []byte) (*Report, error) {
+	v := &verifier{src: src, key: key}
+	if err := v.checkKey(pubkey); err != nil {
+		return nil, err
+	}
+	if err := v.checkpoint(); err != nil {
+		return nil, err
+	}
+	old, err := v.earlier(since)
+	if err != nil {
+		return nil, err
+	}
+	if err := src.exactly(v.tree.N); err != nil {
+		return nil, err
+	}
+	if err := v.loadTail(); err != nil {
+		return nil, err
+	}
+	src.release()
+	r := &Report{Origin: key.Name(), Records: v.tree.N, Root: v.tree.Hash.String(), Since: -1}
+	v.each = func(rec *Record, _ []byte) error {
+		if rec.Seq == 0 {
+			r.First = rec.Time
+		}
+		r.Last = rec.Time
+		return nil
+	}
+	if err := v.check(ctx, 0); err != nil {
+		return nil, err
+	}
+	if old != nil {
+		if err := v.continues(*old); err != nil {
+			return nil, err
+		}
+		r.Since = old.N
+	}
+	r.Files, r.Bytes = src.totals()
+	return r, nil
+}
+
+// verifier walks over one log, from the root down: every tile is compared with a hash
+// that has been checked already, so that the first mismatch is the place.
+type verifier struct {
+	src  source
+	key  note.Verifier
+	tree tlog.Tree
+	tail tail
+	each func(r *Record, raw []byte) error // called for every good record, in order; raw is not kept
+
+	scratch []byte
+}
+
+// checkKey compares the key file, byte for byte, with the key given.
+func (v *verifier) checkKey(pubkey []byte) error {
+	b, err := v.src.read(keyFile, 4096)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(b, pubkey) {
+		return faultAt(keyFile, "is not the key given")
+	}
+	return nil
+}
+
+// checkpoint reads the checkpoint.
+func (v *verifier) checkpoint() error {
+	b, err := v.src.read(checkpointFile, 4096)
+	if err != nil {
+		return err
+	}
+	c, err := parseCheckpoint(b, v.key)
+	if err != nil {
+		return faultAt(checkpointFile, "%v", err)
+	}
+	v.tree = c.tree
+	return nil
+}
+
+// earlier reads the checkpoint that somebody kept, and refuses a log that has fewer
+// records than it covers.
+func (v *verifier) earlier(since []byte) (*tlog.Tree, error) {
+	if since == nil {
+		return nil, nil
+	}
+	c, err := parseCheckpoint(since, v.key)
+	if err != nil {
+		return nil, &Fault{Record: -1, Reason: fmt.Sprintf("the checkpoint given: %v", err)}
+	}
+	if c.tree.N > v.tree.N {
+		return nil, &Fault{File: checkpointFile, Record: v.tree.N, Reason: fmt.Sprintf(
+			"the tail is cut off: the log has %d records, the checkpoint given covers %d", v.tree.N, c.tree.N)}
+	}
+	return &c.tree, nil
+}
+
+// loadTail reads the files that a running log will replace.
+func (v *verifier) loadTail() error {
+	v.tail = tail{size: v.tree.N, edge: make([][]byte, levels(v.tree.N))}
+	for level := entries; level < len(v.tail.edge); level++ {
+		t := edgeTile(level, v.tree.N)
+		if t.W == 0 {
+			continue
+		}
+		data, err := v.readTile(t)
+		if err != nil {
+			return err
+		}
+		if level == entries {
+			v.tail.bundle = data
+		} else {
+			v.tail.edge[level] = data
+		}
+	}
+	return nil
+}
+
+// readTile reads a tile, which for hashes has one possible size.
+func (v *verifier) readTile(t tlog.Tile) ([]byte, error) {
+	if t.L == entries {
+		return v.src.read(tileName(t), maxBundle)
+	}
+	want := t.W * tlog.HashSize
+	data, err := v.src.read(tileName(t), int64(want))
+	if err == nil && len(data) != want {
+		err = faultAt(tileName(t), "is %d bytes long, not %d", len(data), want)
+	}
+	return data, err
+}
+
+// check checks the tail, and all full tiles and bundles that reach beyond record from.
+func (v *verifier) check(ctx context.Context, from int64) error {
+	root, err := v.tail.root()
+	if err != nil {
+		return err
+	}
+	if root != v.tree.Hash {
+		return v.diagnose()
+	}
+	for level := len(v.tail.edge) - 1; level > 0; level-- {
+		first := edgeTile(level, v.tree.N).N << tileHeight
+		if err := v.checkBelow(ctx, level, first, v.tail.edge[level], from); err != nil {
+			return err
+		}
+	}
+	edge := edgeTile(0, v.tree.N)
+	if edge.W == 0 {
+		return nil
+	}
+	return v.checkBundle(edge.N, v.tail.bundle, v.tail.edge[0], tileName(edge))
+}
+
+// checkBelow checks the full tiles that hashes, the items of a level from first on,
+// stand for.
+func (v *verifier) checkBelow(ctx context.Context, level int, first int64, hashes []byte, from int64) error {
+	for i := range len(hashes) / tlog.HashSize {
+		if err := ctx.Err(); err != nil {
+			return mail.E(mail.Unavailable, "", err)
+		}
+		n := first + int64(i)
+		t := tlog.Tile{H: tileHeight, L: level - 1, N: n, W: tileWidth}
+		if reach(t) <= from {
+			continue
+		}
+		data, err := v.readTile(t)
+		if err != nil {
+			return err
+		}
+		if h := tileHash(data); !bytes.Equal(h[:], hashes[i*tlog.HashSize:][:tlog.HashSize]) {
+			return faultAt(tileName(t), "is not what the checkpoint covers")
+		}
+		if level > 1 {
+			err = v.checkBelow(ctx, level-1, n<<tileHeight, data, from)
+		} else {
+			err = v.checkFullBundle(n, data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *verifier) checkFullBundle(n int64, hashes []byte) error {
+	bundle, err := v.readTile(tlog.Tile{H: tileHeight, L: entries, N: n, W: tileWidth})
+	if err != nil {
+		return err
+	}
+	return v.checkBundle(n, bundle, hashes, tileName(tlog.Tile{H: tileHeight, L: 0, N: n, W: tileWidth}))
+}
+
+// checkBundle checks the records of bundle n against their hashes.
+func (v *verifier) checkBundle(n int64, bundle, hashes []byte, hashFile string) error {
+	width := len(hashes) / tlog.HashSize
+	name := tileName(tlog.Tile{H: tileHeight, L: entries, N: n, W: width})
+	rest := bundle
+	for i := range width {
+		seq := n<<tileHeight + int64(i)
+		raw, more, ok := cutEntry(rest)
+		if !ok {
+			return &Fault{name, seq, "the file ends within this record"}
+		}
+		rest = more
+		if h := tlog.RecordHash(raw); !bytes.Equal(h[:], hashes[i*tlog.HashSize:][:tlog.HashSize]) {
+			return &Fault{name, seq, "is not the record whose hash " + hashFile + " holds"}
+		}
+		rec, scratch, err := decodeRecord(raw, v.scratch)
+		v.scratch = scratch
+		if err != nil {
+			return &Fault{name, seq, err.Error()}
+		}
+		if rec.Seq != seq {
+			return &Fault{name, seq, fmt.Sprintf("carries the number %d", rec.Seq)}
+		}
+		if v.each != nil {
+			if err := v.each(&rec, raw); err != nil {
+				return err
+			}
+		}
+	}
+	if len(rest) > 0 {
+		return faultAt(name, "%d bytes after the last record", len(rest))
+	}
+	return nil
+}
+
+// cutEntry takes the first record off an entry bundle.
+func cutEntry(b []byte) (record, rest []byte, ok bool) {
+	if len(b) < 2 {
+		return nil, nil, false
+	}
+	n := int(binary.BigEndian.Uint16(b))
+	if len(b)-2 < n {
+		return nil, nil, false
+	}
+	return b[2 : 2+n], b[2+n:], true
+}
+
+// continues says whether the log, checked by now, begins with the tree old.
+func (v *verifier) continues(old tlog.Tree) error {
+	root, err := tlog.TreeHash(old.N, tlog.HashReaderFunc(v.readHashes))
+	if err != nil {
+		return err
+	}
+	if root != old.Hash {
+		return &Fault{Record: -1, Reason: fmt.Sprintf(
+			"the first %d records are not those of the checkpoint given: its root is %v, theirs is %v", old.N, old.Hash, root)}
+	}
+	return nil
+}
+
+// readHashes gives hashes of the tree out of its tiles.
+func (v *verifier) readHashes(indexes []int64) ([]tlog.Hash, error) {
+	out := make([]tlog.Hash, len(indexes))
+	for i, x := range indexes {
+		at := tlog.TileForIndex(tileHeight, x)
+		t := fileOf(at.L, at.N, v.tree.N)
+		data, err := v.hashesOf(t)
+		if err != nil {
+			return nil, err
+		}
+		if out[i], err = tlog.HashFromTile(t, data, x); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// hashesOf reads a tile, from the tail if it is there.
+func (v *verifier) hashesOf(t tlog.Tile) ([]byte, error) {
+	if t.W < tileWidth {
+		return v.tail.edge[t.L], nil
+	}
+	return v.readTile(t)
+}
