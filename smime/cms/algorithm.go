@@ -2,10 +2,10 @@ package cms
 
 import (
 	"crypto"
-	"crypto/ecdsa" // read only: old signatures by policy, and the defaults of OAEP and RFC 5753
+	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
-	_ "crypto/sha1"
+	_ "crypto/sha1" // for reading: the defaults of OAEP and RFC 5753, and old signatures by policy
 	_ "crypto/sha256"
 	_ "crypto/sha512"
 	"crypto/x509"

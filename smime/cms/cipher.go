@@ -3,7 +3,7 @@ package cms
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/des" //nolint:gosec // only to read old mail, when policy says so
+	"crypto/des" // to read old mail, when policy says so
 	"crypto/subtle"
 )
 
@@ -81,8 +81,12 @@ func (c Cipher) oid() OID {
 	return ""
 }
 
-// gcmTag is the size of the tags that we write. Shorter ones are not read.
-const gcmTag = 16
+// The sizes of nonce and tag that we write. No other nonce is read, and no tag shorter
+// than 12 bytes (RFC 5084, section 3.2).
+const (
+	gcmNonce = 12
+	gcmTag   = 16
+)
 
 // contentCipher is a cipher with its parameters.
 type contentCipher struct {
@@ -125,7 +129,7 @@ func parseCipher(a algorithm, authenticated bool) contentCipher {
 	if err != nil || r.end() != nil {
 		return unknown
 	}
-	if c.iv, err = in.readOctets(tagOctetString); err != nil || len(c.iv) != 12 {
+	if c.iv, err = in.readOctets(tagOctetString); err != nil || len(c.iv) != gcmNonce {
 		return unknown
 	}
 	c.tagSize = 12

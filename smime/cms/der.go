@@ -61,9 +61,9 @@ func wrap(id byte, parts ...pieces) pieces {
 	return all
 }
 
-// join returns the encoding, with room for extra bytes more.
-func (p pieces) join(extra int) []byte {
-	out := make([]byte, 0, p.size()+extra)
+// join returns the encoding in one piece.
+func (p pieces) join() []byte {
+	out := make([]byte, 0, p.size())
 	for _, b := range p {
 		out = append(out, b...)
 	}
@@ -72,7 +72,7 @@ func (p pieces) join(extra int) []byte {
 
 // tlv encodes one small element.
 func tlv(id byte, parts ...[]byte) []byte {
-	return wrap(id, parts).join(0)
+	return wrap(id, parts).join()
 }
 
 // setOf encodes a SET OF (or what replaces its tag) in DER: sorted by encoding.

@@ -56,25 +56,31 @@ func Encrypt(rnd io.Reader, c Cipher, contentType OID, plain []byte, to []Recipi
 		if err := checkCertificate(spec.Cert); err != nil {
 			return nil, mail.E(mail.Invalid, "a recipient's key cannot be used", err)
 		}
-		var kari bool
-		if recipients[i], kari, err = spec.encryptKey(key); err != nil {
+		var agree bool
+		if recipients[i], agree, err = spec.encryptKey(key); err != nil {
 			return nil, mail.E(mail.Internal, "", fmt.Errorf("encrypt content key: %w", err))
 		}
-		if kari {
-			version = 2
+		if agree {
+			version = 2 // RFC 5652, section 6.1
 		}
 	}
-	head := pieces{small(version), setOf(derSet, recipients)}
 	if c.Authenticated() {
-		return encryptGCM(rnd, c, key, contentType, plain, recipients)
+		der, err = encryptGCM(rnd, c, key, contentType, plain, setOf(derSet, recipients))
+	} else {
+		der, err = encryptCBC(rnd, c, key, contentType, plain, pieces{small(version), setOf(derSet, recipients)})
 	}
-	return encryptCBC(rnd, c, key, contentType, plain, head)
+	if err != nil {
+		return nil, mail.E(mail.Internal, "", fmt.Errorf("encrypt content: %w", err))
+	}
+	return der, nil
 }
 
+// encryptCBC makes an EnvelopedData that begins with head. The padding is that of RFC
+// 5652, section 6.3.
 func encryptCBC(rnd io.Reader, c Cipher, key []byte, contentType OID, plain []byte, head pieces) ([]byte, error) {
 	iv, err := randomBytes(rnd, aes.BlockSize)
 	if err != nil {
-		return nil, mail.E(mail.Internal, "", err)
+		return nil, err
 	}
 	cc := contentCipher{Cipher: c, iv: iv}
 	size := padded(len(plain))
@@ -83,18 +89,19 @@ func encryptCBC(rnd io.Reader, c Cipher, key []byte, contentType OID, plain []by
 		padding[i] = byte(len(padding))
 	}
 	content := wrap(derSequence, pieces{contentType.der(), cc.algorithm().der()}, wrap(derContext, pieces{plain, padding}))
-	out := contentInfo(EnvelopedData, wrap(derSequence, head, content)).join(0)
+	out := contentInfo(EnvelopedData, wrap(derSequence, head, content)).join()
 	if err := cc.sealCBC(key, out[len(out)-size:]); err != nil {
-		clear(out)
-		return nil, mail.E(mail.Internal, "", err)
+		clear(out) // it holds the plain text
+		return nil, err
 	}
 	return out, nil
 }
 
-func encryptGCM(rnd io.Reader, c Cipher, key []byte, contentType OID, plain []byte, recipients [][]byte) ([]byte, error) {
-	nonce, err := randomBytes(rnd, 12)
+// encryptGCM makes an AuthEnvelopedData.
+func encryptGCM(rnd io.Reader, c Cipher, key []byte, contentType OID, plain, recipients []byte) ([]byte, error) {
+	nonce, err := randomBytes(rnd, gcmNonce)
 	if err != nil {
-		return nil, mail.E(mail.Internal, "", err)
+		return nil, err
 	}
 	cc := contentCipher{Cipher: c, iv: nonce, tagSize: gcmTag}
 	var attrs pieces
@@ -106,12 +113,12 @@ func encryptGCM(rnd io.Reader, c Cipher, key []byte, contentType OID, plain []by
 	}
 	sealed, err := cc.sealGCM(key, make([]byte, 0, len(plain)+gcmTag), plain, aad)
 	if err != nil {
-		return nil, mail.E(mail.Internal, "", err)
+		return nil, err
 	}
 	encrypted, mac := sealed[:len(plain)], sealed[len(plain):]
 	content := wrap(derSequence, pieces{contentType.der(), cc.algorithm().der()}, wrap(derContext, pieces{encrypted}))
-	head := pieces{small(0), setOf(derSet, recipients)}
-	return contentInfo(AuthEnvelopedData, wrap(derSequence, head, content, attrs, pieces{tlv(derOctetString, mac)})).join(0), nil
+	head := pieces{small(0), recipients}
+	return contentInfo(AuthEnvelopedData, wrap(derSequence, head, content, attrs, pieces{tlv(derOctetString, mac)})).join(), nil
 }
 
 // encryptKey makes the RecipientInfo for one recipient and says whether it is a

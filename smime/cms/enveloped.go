@@ -84,7 +84,9 @@ func readEnveloped(outer *reader, lim Limits, authenticated bool) (*Enveloped, e
 		return e, r.end()
 	}
 	if ok {
-		e.authAttrs = retag(attrs)
+		if e.authAttrs, err = retag(attrs); err != nil {
+			return nil, fmt.Errorf("authAttrs: %w", err)
+		}
 		if _, err := parseAttributes(e.authAttrs); err != nil {
 			return nil, fmt.Errorf("authAttrs: %w", err)
 		}

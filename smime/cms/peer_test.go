@@ -7,7 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // a key identifier
+	"crypto/sha1" // as a key identifier
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"

@@ -70,7 +70,7 @@ func Sign(rnd io.Reader, content []byte, detached bool, signers []SignerSpec, o 
 	}
 	signed := wrap(derSequence, pieces{small(version), setOf(derSet, unique(digests))},
 		wrap(derSequence, encap), pieces{setOf(derExplicit, unique(certs)), setOf(derSet, infos)})
-	return contentInfo(SignedData, signed).join(0), nil
+	return contentInfo(SignedData, signed).join(), nil
 }
 
 // unique leaves out what stands there already.

@@ -214,10 +214,9 @@ func (r *reader) readSigner() (si SignerInfo, err error) {
 		return si, err
 	}
 	if ok {
-		if !attrs.constructed {
-			return si, errForm
+		if si.attrs, err = retag(attrs); err != nil {
+			return si, err
 		}
-		si.attrs = retag(attrs)
 	}
 	if si.algorithm, err = in.readAlgorithm(); err != nil {
 		return si, err
@@ -232,8 +231,11 @@ func (r *reader) readSigner() (si SignerInfo, err error) {
 // retag returns the IMPLICIT set e as it came, but tagged SET OF, which is what digests
 // and tags are computed over (RFC 5652, section 5.4; RFC 5083, section 2.2). Whether it
 // is DER remains to be checked.
-func retag(e element) []byte {
+func retag(e element) ([]byte, error) {
+	if !e.constructed {
+		return nil, errForm
+	}
 	set := append([]byte(nil), e.raw...)
 	set[0] = derSet
-	return set
+	return set, nil
 }
