@@ -83,7 +83,8 @@ func parseKey(b []byte) (note.Verifier, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	raw, err := base64.StdEncoding.Strict().DecodeString(s[strings.LastIndexByte(s, '+')+1:])
+	// name+hash+base64, and base64 has plus signs of its own
+	raw, err := base64.StdEncoding.Strict().DecodeString(strings.SplitN(s, "+", 3)[2])
 	if err != nil {
 		return nil, nil, err
 	}
