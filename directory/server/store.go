@@ -1,0 +1,285 @@
+package server
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"cmmpd/internal/mail"
+)
+
+// format is the version of the database; see docs/formats.md, "Directory database".
+const format = "cmmpd directory 1"
+
+// Buckets of the database.
+var (
+	bucketMeta  = []byte("meta")  // "format", "base"
+	bucketEntry = []byte("entry") // id (8 bytes, big endian) → record of the entry
+	bucketDN    = []byte("dn")    // name.key → id
+	bucketIndex = []byte("index") // type \0 prepared value \0 id → nothing
+)
+
+// indexed are the types that have an equality index.
+var indexed = []string{
+	"uid", "mail", "mailalternateaddress", "cn", "sn", "givenname", "displayname", "member", "roleoccupant", "entryuuid", "cmmpdrole",
+	"employeenumber",
+}
+
+// named are the types whose values stand in the text table, for substring searches.
+var named = []string{"uid", "mail", "mailalternateaddress", "cn", "sn", "givenname", "displayname"}
+
+// row is the text table's line of one entry: the prepared values of its named
+// attributes, separated by \x00. All rows are in memory, ascending by id.
+type row struct {
+	id   uint64
+	text string
+}
+
+// store is the database: bbolt holds everything; the rows let substring searches skip
+// the entries that cannot match.
+type store struct {
+	db      *bbolt.DB
+	schema  *schema
+	base    name
+	indexed map[*attrType]bool
+	named   map[*attrType]bool
+	rows    atomic.Pointer[[]row] // replaced, never changed; written under bbolt's write lock
+}
+
+func openStore(path, base string) (*store, error) {
+	sch, err := loadSchema()
+	if err != nil {
+		return nil, err
+	}
+	st := &store{schema: sch, indexed: map[*attrType]bool{}, named: map[*attrType]bool{}}
+	for _, n := range indexed {
+		st.indexed[sch.attrs[n]] = true
+	}
+	for _, n := range named {
+		st.named[sch.attrs[n]] = true
+	}
+	if st.base, err = sch.parseDN(base); err != nil || st.base.key == "" {
+		return nil, mail.E(mail.Invalid, "the base of the directory is not a distinguished name", err)
+	}
+	st.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
+	if errors.Is(err, os.ErrDeadlineExceeded) || err != nil && strings.Contains(err.Error(), "timeout") {
+		return nil, mail.E(mail.Busy, "the directory is in use by another process", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("directory database: %w", err)
+	}
+	if err = st.db.Update(st.prepareBuckets); err == nil {
+		err = st.db.View(st.loadRows)
+	}
+	if err != nil {
+		st.db.Close()
+		return nil, fmt.Errorf("directory database: %w", err)
+	}
+	return st, nil
+}
+
+// prepareBuckets makes a new database, or checks that an old one is ours to use.
+func (st *store) prepareBuckets(tx *bbolt.Tx) error {
+	if m := tx.Bucket(bucketMeta); m != nil {
+		if got := string(m.Get([]byte("format"))); got != format {
+			return mail.E(mail.Unsupported, "the directory was written by another version", fmt.Errorf("format %q, want %q", got, format))
+		}
+		if string(m.Get([]byte("base"))) != st.base.key {
+			return mail.E(mail.Invalid, "the directory has another base", nil)
+		}
+		return nil
+	}
+	for _, b := range [][]byte{bucketEntry, bucketDN, bucketIndex, bucketMeta} {
+		if _, err := tx.CreateBucket(b); err != nil {
+			return err
+		}
+	}
+	m := tx.Bucket(bucketMeta)
+	if err := m.Put([]byte("format"), []byte(format)); err != nil {
+		return err
+	}
+	return m.Put([]byte("base"), []byte(st.base.key))
+}
+
+func (st *store) loadRows(tx *bbolt.Tx) error {
+	rows := []row{}
+	err := tx.Bucket(bucketEntry).ForEach(func(k, v []byte) error {
+		e, err := st.schema.decodeEntry(v)
+		if err != nil || len(k) != 8 {
+			return mail.E(mail.Corrupt, "the directory is damaged", err)
+		}
+		rows = append(rows, row{binary.BigEndian.Uint64(k), st.rowText(e)})
+		return nil
+	})
+	st.rows.Store(&rows)
+	return err
+}
+
+func (st *store) rowText(e *entry) string {
+	var b strings.Builder
+	for _, a := range e.attrs {
+		if st.named[a.typ] {
+			for _, v := range a.values {
+				b.WriteByte(0)
+				if p, ok := st.schema.prepare(a.typ.rule, v); ok {
+					b.Write(p)
+				}
+			}
+		}
+	}
+	return b.String()
+}
+
+func idKey(id uint64) []byte { return binary.BigEndian.AppendUint64(nil, id) }
+
+// get returns the entry of an id; nil if there is none. Its values alias the
+// transaction's memory.
+func (st *store) get(tx *bbolt.Tx, id uint64) (*entry, error) {
+	v := tx.Bucket(bucketEntry).Get(idKey(id))
+	if v == nil {
+		return nil, nil
+	}
+	return st.schema.decodeEntry(v)
+}
+
+// find returns the id of the entry with the key; 0 if there is none.
+func (st *store) find(tx *bbolt.Tx, key string) uint64 {
+	if v := tx.Bucket(bucketDN).Get([]byte(key)); len(v) == 8 {
+		return binary.BigEndian.Uint64(v)
+	}
+	return 0
+}
+
+// children says whether an entry stands below key.
+func (st *store) children(tx *bbolt.Tx, key string) bool {
+	c := tx.Bucket(bucketDN).Cursor()
+	k, _ := c.Seek([]byte(key))
+	if k != nil && string(k) == key {
+		k, _ = c.Next()
+	}
+	return k != nil && bytes.HasPrefix(k, []byte(key))
+}
+
+// indexKey is the index entry without the id.
+func indexKey(t *attrType, prepared []byte) []byte {
+	b := append([]byte(strings.ToLower(t.name)), 0)
+	if len(prepared) > 200 {
+		sum := sha256.Sum256(prepared)
+		prepared = append(prepared[:160:160], sum[:]...)
+	}
+	return append(append(b, prepared...), 0)
+}
+
+// lookup returns the ids, ascending, of entries that may hold the prepared value.
+func (st *store) lookup(tx *bbolt.Tx, t *attrType, prepared []byte) []uint64 {
+	key := indexKey(t, prepared)
+	c := tx.Bucket(bucketIndex).Cursor()
+	var ids []uint64
+	for k, _ := c.Seek(key); bytes.HasPrefix(k, key); k, _ = c.Next() {
+		if len(k) == len(key)+8 {
+			ids = append(ids, binary.BigEndian.Uint64(k[len(key):]))
+		}
+	}
+	return ids
+}
+
+// indexKeys lists the index entries of e.
+func (st *store) indexKeys(e *entry, id uint64) [][]byte {
+	var keys [][]byte
+	for _, a := range e.attrs {
+		if !st.indexed[a.typ] {
+			continue
+		}
+		for _, v := range a.values {
+			if p, ok := st.schema.prepare(a.typ.rule, v); ok {
+				keys = append(keys, append(indexKey(a.typ, p), idKey(id)...))
+			}
+		}
+	}
+	slices.SortFunc(keys, bytes.Compare)
+	return slices.CompactFunc(keys, bytes.Equal)
+}
+
+// put stores e under id, in place of old if that is not nil.
+func (st *store) put(tx *bbolt.Tx, id uint64, old, e *entry) error {
+	var was [][]byte
+	if old != nil {
+		was = st.indexKeys(old, id)
+		if old.key != e.key {
+			if err := tx.Bucket(bucketDN).Delete([]byte(old.key)); err != nil {
+				return err
+			}
+		}
+	}
+	now := st.indexKeys(e, id)
+	index := tx.Bucket(bucketIndex)
+	for _, k := range was {
+		if _, kept := slices.BinarySearchFunc(now, k, bytes.Compare); !kept {
+			if err := index.Delete(k); err != nil {
+				return err
+			}
+		}
+	}
+	for _, k := range now {
+		if _, there := slices.BinarySearchFunc(was, k, bytes.Compare); !there {
+			if err := index.Put(k, nil); err != nil {
+				return err
+			}
+		}
+	}
+	if err := tx.Bucket(bucketDN).Put([]byte(e.key), idKey(id)); err != nil {
+		return err
+	}
+	return tx.Bucket(bucketEntry).Put(idKey(id), e.appendBinary(nil))
+}
+
+// remove deletes the entry.
+func (st *store) remove(tx *bbolt.Tx, id uint64, e *entry) error {
+	for _, k := range st.indexKeys(e, id) {
+		if err := tx.Bucket(bucketIndex).Delete(k); err != nil {
+			return err
+		}
+	}
+	if err := tx.Bucket(bucketDN).Delete([]byte(e.key)); err != nil {
+		return err
+	}
+	return tx.Bucket(bucketEntry).Delete(idKey(id))
+}
+
+// updateRows replaces the text of the changed ids; an id without text is removed. It is
+// called after the commit, by the only writer.
+func (st *store) updateRows(changed map[uint64]*string) {
+	old := *st.rows.Load()
+	rows := make([]row, 0, len(old)+len(changed))
+	for _, r := range old {
+		if text, ok := changed[r.id]; ok {
+			delete(changed, r.id)
+			if text == nil {
+				continue
+			}
+			r.text = *text
+		}
+		rows = append(rows, r)
+	}
+	for id, text := range changed {
+		if text != nil {
+			rows = append(rows, row{id, *text})
+		}
+	}
+	slices.SortFunc(rows, func(a, b row) int {
+		if a.id < b.id {
+			return -1
+		}
+		return 1
+	})
+	st.rows.Store(&rows)
+}
