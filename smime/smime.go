@@ -104,13 +104,3 @@ type SealOptions struct {
 	BccOf *mail.Address
 	Label mail.Label // shown within the protection
 }
-
-// Opened is a decrypted message.
-type Opened struct {
-	Entity    []byte // the decrypted MIME entity as it was encrypted
-	Inner     []byte // the message as its author wrote it: protected fields and content, as far as it could be unwrapped
-	Protected bool   // the inner fields stand for the message (RFC 9788)
-	// Differs names fields whose outer form is not what the inner side says was sent.
-	Differs   []string
-	Signature SignatureResult // of the signature inside; Status None if there is none
-}

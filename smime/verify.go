@@ -1,11 +1,14 @@
 package smime
 
 import (
+	"bytes"
 	"crypto/x509"
+	"strings"
 	"time"
 
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
+	"cmmpd/smime/cms"
 	"cmmpd/smime/trust"
 )
 
@@ -15,12 +18,12 @@ type Status string
 // The results.
 const (
 	None      Status = "none"      // not signed
-	Pass      Status = "pass"      // good
+	Pass      Status = "pass"      // good, by the author or, where Domain says so, by the domain
 	Fail      Status = "fail"      // the signature does not fit the content
-	Policy    Status = "policy"    // cryptographically good, but not acceptable
-	Neutral   Status = "neutral"   // could not be checked for syntactic reasons
-	TempError Status = "temperror" // revocation data too old
-	PermError Status = "permerror" // for instance no certificate
+	Policy    Status = "policy"    // it fits, but cannot be accepted for this author
+	Neutral   Status = "neutral"   // signed in a form that we cannot check
+	TempError Status = "temperror" // revocation data too old to decide
+	PermError Status = "permerror" // the signer's certificate is not there
 )
 
 // SignatureResult says what a signature is worth, and why.
@@ -30,20 +33,179 @@ type SignatureResult struct {
 	// Domain: made by a domain signing authority (RFC 3183). It speaks for the
 	// domain, never for the author.
 	Domain bool
-	Signer mail.Address      // the address of the signer's certificate; of Pass it is the author's, or the domain's authority
-	Cert   *x509.Certificate // the signer's, if it could be found
-	Time   time.Time         // the signer's claim; zero if none
-	Trust  trust.Result
+	Signer mail.Address      // the address that the certificate was held to; zero if it was not looked at
+	Cert   *x509.Certificate // the signer's, if it was found
+	Time   time.Time         // the signer's claim of when; zero if none
+	Trust  trust.Result      // what was checked of the certificate
 }
 
-// AuthenticationResults is the Authentication-Results field of RFC 8601 and RFC 7281
-// with its line end.
-func (r SignatureResult) AuthenticationResults(authserv string) string {
-	return "Authentication-Results: " + authserv + "; smime=" + string(r.Status) + "\r\n"
-}
+// domainAuthority is the local part of the address in the certificate of a domain
+// signing authority (RFC 3183, section 2.1.1).
+const domainAuthority = "domain-signing-authority"
 
 // Verify checks the signature of the root entity of a message whose From field holds
-// the addresses from.
+// the addresses from. It passes only if the root itself is signed, by exactly one
+// signer, whose certificate names the single author (or is the signing authority of
+// exactly their domain), leads to a configured anchor and is good today (THREATS C5).
+//
+// Not checked: the signing time against anything, and header fields outside of what is
+// signed: To, Cc, Date and Subject may be somebody else's (RFC 8551, section 3.1).
 func (g *Gateway) Verify(raw []byte, x *message.Index, from []mail.Address) SignatureResult {
-	return SignatureResult{Status: None}
+	if g.ambiguous(raw, x.Root) {
+		return SignatureResult{Status: Neutral, Reason: "says twice, and differently, what it contains"}
+	}
+	s, content, r := g.signed(raw, x.Root)
+	if s == nil {
+		return r
+	}
+	if x.Defects&message.SeveralFrom != 0 || len(from) != 1 {
+		return SignatureResult{Status: Policy, Reason: "the message has not exactly one author"}
+	}
+	return g.verifySigned(s, content, from[0])
+}
+
+// signed finds the SignedData of an entity, and the content if that is detached. If
+// there is none, the result says why.
+func (g *Gateway) signed(raw []byte, p *message.Part) (*cms.Signed, []byte, SignatureResult) {
+	neutral := func(reason string) (*cms.Signed, []byte, SignatureResult) {
+		return nil, nil, SignatureResult{Status: Neutral, Reason: reason}
+	}
+	none := SignatureResult{Status: None, Reason: "not signed"}
+	if isDetached(p) {
+		if len(p.Children) != 2 || !isSignature(p.Children[1]) {
+			return neutral("a multipart/signed without exactly one part and its signature")
+		}
+		der, err := body(raw, p.Children[1])
+		if err != nil {
+			return neutral("the signature cannot be read")
+		}
+		s, err := cms.ParseSigned(der, cms.Limits{})
+		switch {
+		case err != nil:
+			return neutral("the signature cannot be read")
+		case s.Content != nil:
+			return neutral("a detached signature that carries content of its own")
+		}
+		first := p.Children[0]
+		return s, canonical(raw[first.HeaderStart:first.BodyEnd]), none
+	}
+	if !isCMS(p) {
+		return nil, nil, none
+	}
+	der, err := body(raw, p)
+	if err != nil {
+		return nil, nil, none
+	}
+	if kind, err := cms.ContentType(der); err != nil || kind != cms.SignedData {
+		return nil, nil, none
+	}
+	s, err := cms.ParseSigned(der, cms.Limits{})
+	switch {
+	case err != nil:
+		return neutral("the signature cannot be read")
+	case len(s.Signers) == 0 && s.Content == nil:
+		return nil, nil, none
+	case s.Content == nil:
+		return neutral("a signature without its content")
+	}
+	return s, nil, none
+}
+
+// verifySigned checks one SignedData for one author. content is nil where s carries
+// its own.
+func (g *Gateway) verifySigned(s *cms.Signed, content []byte, author mail.Address) SignatureResult {
+	switch {
+	case len(s.Signers) == 0:
+		return SignatureResult{Status: Neutral, Reason: "signed by nobody"}
+	case len(s.Signers) > 1:
+		return SignatureResult{Status: Policy, Reason: "signed by several; only one signer is accepted"}
+	case s.ContentType != cms.Data:
+		return SignatureResult{Status: Neutral, Reason: "what is signed is not mail"}
+	}
+	sr, err := s.Verify(0, content)
+	r := SignatureResult{Cert: sr.Cert, Time: sr.SigningTime}
+	if err != nil {
+		r.Status, r.Reason = Fail, "the signature does not fit the content"
+		switch mail.KindOf(err) {
+		case mail.NotFound:
+			r.Status, r.Reason = PermError, "the signer's certificate is not in the message"
+		case mail.Unsupported:
+			r.Status, r.Reason = Neutral, "signed by a method that is not accepted"
+		}
+		return r
+	}
+	if content == nil {
+		content = s.Content
+	}
+	if !sr.SignedAttributes && bytes.HasPrefix(content, []byte{0x31}) {
+		// The DER of another signature's attributes, passed off as content.
+		r.Status, r.Reason = Fail, "the signature does not fit the content"
+		return r
+	}
+	return g.believe(r, author, s.Certificates)
+}
+
+// believe holds a signature that fits its content to the author.
+func (g *Gateway) believe(r SignatureResult, author mail.Address, extra []*x509.Certificate) SignatureResult {
+	r.Signer = author
+	for _, a := range trust.Addresses(r.Cert) {
+		if strings.EqualFold(a.Local, domainAuthority) && a.Domain == author.Domain {
+			r.Signer, r.Domain = a, true
+			break
+		}
+	}
+	r.Trust = g.o.Trust.Check(r.Cert, trust.Sign, trust.Binding{Address: r.Signer}, extra...)
+	switch f := r.Trust.Failure; {
+	case r.Trust.Usable && r.Domain:
+		r.Status, r.Reason = Pass, "signed by the domain "+r.Signer.Domain+", not by the author"
+	case r.Trust.Usable:
+		r.Status, r.Reason = Pass, "signed by the author"
+	case f.Temporary():
+		r.Status, r.Reason = TempError, signerReasons[f]
+	default:
+		r.Status, r.Reason = Policy, signerReasons[f]
+	}
+	return r
+}
+
+var signerReasons = map[trust.Failure]string{
+	trust.Stale:        "it cannot be found out now whether the signer's certificate has been revoked",
+	trust.Revoked:      "the signer's certificate has been revoked",
+	trust.Expired:      "the signer's certificate has expired",
+	trust.NotYetValid:  "the signer's certificate is not valid yet",
+	trust.WeakKey:      "the signer's key is not strong enough",
+	trust.WrongAddress: "the signer is not the author",
+	trust.Untrusted:    "the signer's certificate is not from a trusted authority",
+	trust.KeyUsage:     "the signer's certificate is not for signing mail",
+}
+
+// canonical is b with every line ended by CRLF (RFC 8551, section 3.1.1). A CR that
+// ends no line stays. b itself is returned where nothing is to do.
+func canonical(b []byte) []byte {
+	n := bareLFs(b)
+	if n == 0 {
+		return b
+	}
+	out := make([]byte, 0, len(b)+n)
+	for len(b) > 0 {
+		i := bytes.IndexByte(b, '\n')
+		if i < 0 {
+			return append(out, b...)
+		}
+		out = append(out, b[:i]...)
+		if i == 0 || b[i-1] != '\r' {
+			out = append(out, '\r')
+		}
+		out = append(out, '\n')
+		b = b[i+1:]
+	}
+	return out
+}
+
+func bareLFs(b []byte) int {
+	n := bytes.Count(b, []byte{'\n'})
+	if n == 0 {
+		return 0
+	}
+	return n - bytes.Count(b, []byte("\r\n"))
 }

@@ -1,0 +1,132 @@
+package smime
+
+import (
+	"crypto/x509"
+	"fmt"
+	"strings"
+
+	"cmmpd/internal/mail"
+	"cmmpd/smime/cms"
+	"cmmpd/smime/trust"
+)
+
+// maxCertificates bounds how many certificates of one person are looked at.
+const maxCertificates = 64
+
+// judged is one certificate of a candidate with what trust says about it.
+type judged struct {
+	cert   *x509.Certificate // nil: not readable
+	result trust.Result
+}
+
+// judge checks all certificates of c for encryption.
+func (g *Gateway) judge(c Candidate) []judged {
+	var out []judged
+	for _, der := range c.Certificates[:min(len(c.Certificates), maxCertificates)] {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			g.o.Log.Warn("a certificate of the directory cannot be read", "address", c.Address.String(), "error", err)
+			out = append(out, judged{})
+			continue
+		}
+		out = append(out, judged{cert, g.o.Trust.Check(cert, trust.Encrypt, c.binding())})
+	}
+	return out
+}
+
+func (c Candidate) binding() trust.Binding {
+	return trust.Binding{Address: c.Address, Aliases: c.Aliases, Directory: c.FromDirectory}
+}
+
+// Choose picks the certificate to encrypt to: of the usable ones the newest. The
+// error is of kind Refused, with a sentence that names the address and the most
+// telling reason; or Unavailable, where our revocation data is too old to decide.
+func (g *Gateway) Choose(c Candidate) (Usable, error) {
+	all := g.judge(c)
+	var best *x509.Certificate
+	for _, j := range all {
+		if j.result.Usable && (best == nil || newer(j.cert, best)) {
+			best = j.cert
+		}
+	}
+	if best == nil {
+		return Usable{}, unusable(c.Address, all)
+	}
+	u := Usable{Candidate: c, Cert: best, Transport: cms.OAEPSHA256}
+	if strings.EqualFold(c.Profile, profileOld) {
+		u.Transport = cms.PKCS1v15
+	}
+	return u, nil
+}
+
+// profileOld marks a person whose client knows nothing newer than PKCS #1 v1.5.
+const profileOld = "pkcs1v15"
+
+func newer(a, b *x509.Certificate) bool {
+	if !a.NotBefore.Equal(b.NotBefore) {
+		return a.NotBefore.After(b.NotBefore)
+	}
+	return a.NotAfter.After(b.NotAfter)
+}
+
+// telling orders the failures: what may pass by itself first, then what says most to
+// the sender. A signing certificate beside an expired one for encryption is not the reason.
+var telling = []trust.Failure{
+	trust.Stale, trust.Revoked, trust.Expired, trust.NotYetValid, trust.WeakKey, trust.WrongAddress, trust.Untrusted, trust.KeyUsage,
+}
+
+// unusable is the error for a person none of whose certificates can be used.
+func unusable(a mail.Address, all []judged) error {
+	if len(all) == 0 {
+		return mail.E(mail.Refused, show(a)+" has no certificate", nil)
+	}
+	for _, f := range telling {
+		for _, j := range all {
+			if j.cert != nil && j.result.Failure == f {
+				kind := mail.Refused
+				if f.Temporary() {
+					kind = mail.Unavailable
+				}
+				return mail.E(kind, fmt.Sprintf(sentences[f], show(a)), lastStep(j.result))
+			}
+		}
+	}
+	return mail.E(mail.Refused, "the certificate of "+show(a)+" cannot be read", nil)
+}
+
+var sentences = map[trust.Failure]string{
+	trust.Stale:        "it cannot be found out now whether the certificate of %s has been revoked",
+	trust.Revoked:      "the certificate of %s has been revoked",
+	trust.Expired:      "the certificate of %s has expired",
+	trust.NotYetValid:  "the certificate of %s is not valid yet",
+	trust.WeakKey:      "the key in the certificate of %s is not strong enough",
+	trust.WrongAddress: "the certificate of %s belongs to another address",
+	trust.Untrusted:    "the certificate of %s is not from a trusted authority",
+	trust.KeyUsage:     "%s has no certificate for encryption",
+}
+
+// lastStep is the step that failed, as a cause for the log.
+func lastStep(r trust.Result) error {
+	if len(r.Steps) == 0 {
+		return nil
+	}
+	s := r.Steps[len(r.Steps)-1]
+	return fmt.Errorf("%s: %s", s.Name, s.Detail)
+}
+
+// show is an address as a sentence in ASCII can carry it; other characters are
+// written as in RFC 6533, section 3.
+func show(a mail.Address) string {
+	if a.ASCII() {
+		return a.String()
+	}
+	var b strings.Builder
+	for _, r := range a.String() {
+		if r < 0x80 {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, `\x{%X}`, r)
+		}
+	}
+	return b.String()
+}

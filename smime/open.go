@@ -1,0 +1,176 @@
+package smime
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"strings"
+
+	"cmmpd/internal/mail"
+	"cmmpd/internal/message"
+	"cmmpd/smime/cms"
+)
+
+// Opened is a decrypted message.
+type Opened struct {
+	Entity []byte // the decrypted MIME entity, as it was encrypted
+	// Inner is the message as its author wrote it, as far as it could be unwrapped: the
+	// signature of the outermost layer and the fields of header protection are gone.
+	Inner     []byte
+	Protected bool // the header of Inner is the protected one (RFC 9788), not the outer one
+	// Differs names fields, in lower case, that stand outside in another form than the
+	// inner side says was sent: somebody changed, added or took them away.
+	Differs []string
+	// Signature is that of the whole entity: by the author, or by the domain (see
+	// SignatureResult.Domain). Unless it passes, the content must be shown as unverified:
+	// CBC lets others change it (EFAIL; THREATS C1).
+	Signature SignatureResult
+	// Author is the signature that the author's own client made, where the gateway
+	// wrapped it; Status None otherwise.
+	Author SignatureResult
+}
+
+// Open decrypts a message whose root entity is encrypted, with k, checks the
+// signature within, and unwraps the protected header. There is one error, of kind
+// Invalid, for everything that can be wrong with the key or the ciphertext.
+func (g *Gateway) Open(raw []byte, x *message.Index, k cms.KeyOpener) (*Opened, error) {
+	p := g.Inspect(raw, x)
+	if p.Kind != Encrypted {
+		return nil, mail.E(mail.Invalid, "the message is not encrypted", nil)
+	}
+	entity, err := p.Enveloped.Decrypt(k)
+	if err != nil {
+		return nil, mail.E(mail.Invalid, "the message could not be decrypted", err)
+	}
+	return g.openInner(split(raw[x.Root.HeaderStart:x.Root.BodyStart]), entity), nil
+}
+
+// openInner reads the decrypted entity. It never fails: what is no MIME is the body of
+// a message with the outer header.
+func (g *Gateway) openInner(outer fields, entity []byte) *Opened {
+	o := &Opened{Entity: entity}
+	x := message.Parse(entity, message.Limits{})
+	signed, content, result := g.signed(entity, x.Root)
+	payload := entity
+	if signed != nil {
+		if payload = content; payload == nil {
+			payload = signed.Content
+		}
+		x = message.Parse(payload, message.Limits{})
+	}
+	header := outer
+	if hp := strings.ToLower(x.Root.Param("hp")); hp == "cipher" || hp == "clear" {
+		o.Protected = true
+		header = split(payload[x.Root.HeaderStart:x.Root.BodyStart])
+		o.Differs = differs(header.mine, outer.mine, hpOuter(payload, x.Root))
+	}
+	o.Inner = unwrap(header, payload, x.Root)
+	from := authors(header.mine)
+	o.Signature, o.Author = result, SignatureResult{Status: None, Reason: "not signed"}
+	if signed == nil {
+		return o
+	}
+	if len(from) != 1 {
+		o.Signature = SignatureResult{Status: Policy, Reason: "the message has not exactly one author"}
+		return o
+	}
+	o.Signature = g.verifySigned(signed, content, from[0])
+	if r := x.Root; o.Protected && r.Type == "multipart" && r.Subtype == "mixed" && len(r.Children) == 1 {
+		if s, c, _ := g.signed(payload, r.Children[0]); s != nil {
+			o.Author = g.verifySigned(s, c, from[0])
+		}
+	}
+	return o
+}
+
+// unwrap puts the header before the body that the payload describes.
+func unwrap(header fields, payload []byte, root *message.Part) []byte {
+	var b bytes.Buffer
+	b.Grow(len(payload) + 1024)
+	for _, m := range header.mine {
+		b.Write(m.raw)
+	}
+	p := message.ParseHeader(payload[root.HeaderStart:root.BodyStart], message.Limits{})
+	for _, f := range p.Fields() {
+		switch name := strings.ToLower(f.Name); {
+		case name == "bcc":
+			b.Write(tidy(p.Raw(f)))
+		case strings.HasPrefix(name, "content-"):
+			b.Write(tidy(p.Raw(f)))
+		}
+	}
+	b.WriteString("MIME-Version: 1.0\r\n\r\n")
+	b.Write(payload[root.BodyStart:root.BodyEnd])
+	return b.Bytes()
+}
+
+// authors are the addresses of the From fields.
+func authors(header []field) []mail.Address {
+	var out []mail.Address
+	for _, f := range header {
+		if f.name != "from" {
+			continue
+		}
+		for _, a := range message.ParseAddressList(unfold(f.value())) {
+			if m, ok := a.Mail(); ok {
+				out = append(out, m)
+			}
+		}
+	}
+	return out
+}
+
+// pair is one field for comparison.
+type pair struct{ name, value string }
+
+func pairOf(f field) pair { return pair{f.name, unfold(f.value())} }
+
+// hpOuter is what the payload says was left outside (RFC 9788, section 2.2).
+func hpOuter(payload []byte, root *message.Part) []pair {
+	var out []pair
+	h := message.ParseHeader(payload[root.HeaderStart:root.BodyStart], message.Limits{})
+	for _, v := range h.All("HP-Outer") {
+		if name, value, ok := strings.Cut(v, ":"); ok {
+			out = append(out, pair{strings.ToLower(strings.TrimSpace(name)), unfold([]byte(value))})
+		}
+	}
+	return out
+}
+
+// differs compares what stands outside with what was left there. Without HP-Outer
+// everything that stands outside was copied from within (hp="clear"). Fields that the
+// author did not write, such as a mailing list's, are not of interest.
+func differs(inner, outer []field, said []pair) []string {
+	if len(said) == 0 {
+		for _, f := range inner {
+			said = append(said, pairOf(f))
+		}
+	}
+	ours, left, stands := map[string]bool{}, map[pair]bool{}, map[pair]bool{}
+	for _, f := range inner {
+		ours[f.name] = true
+	}
+	for _, p := range said {
+		ours[p.name], left[p] = true, true
+	}
+	changed := map[string]bool{}
+	for _, f := range outer {
+		p := pairOf(f)
+		stands[p] = true
+		if ours[p.name] && !left[p] {
+			changed[p.name] = true
+		}
+	}
+	for p := range left {
+		if !stands[p] {
+			changed[p.name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(changed))
+}
+
+// unfold is a field value on one line, blanks at its ends removed and line ends
+// dropped (RFC 5322, section 2.2.3).
+func unfold(v []byte) string {
+	return strings.TrimSpace(strings.NewReplacer("\r", "", "\n", "").Replace(string(v)))
+}

@@ -1,0 +1,206 @@
+package smime
+
+import (
+	"bytes"
+	"regexp"
+	"slices"
+	"strings"
+
+	"cmmpd/internal/mail"
+	"cmmpd/internal/message"
+)
+
+// fields is the header of a message, sorted by what sealing does with each field.
+type fields struct {
+	trace   []byte  // added on the way here; stays outside
+	content []field // what describes the body, with at most one Content-Type
+	mine    []field // what the author's client wrote; goes within
+}
+
+// field is one header field: its name in lower case, and its bytes with CRLF at the
+// end of each line.
+type field struct {
+	name string
+	raw  []byte
+}
+
+// value is what stands behind the colon, line end included.
+func (f field) value() []byte { return f.raw[bytes.IndexByte(f.raw, ':')+1:] }
+
+// traceFields are added by the servers on the way.
+var traceFields = []string{
+	"return-path", "received", "received-spf", "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "authentication-results",
+}
+
+// blindFields name blind recipients. They are in nobody's copy but, one by one, in
+// their own (THREATS C7).
+var blindFields = []string{"bcc", "resent-bcc"}
+
+// outerFields stay visible outside, besides Subject, which is replaced: what servers
+// and lists of messages need. It is less than hcp_baseline of RFC 9788, section 3.2.1,
+// lets through: fields such as Thread-Topic repeat the subject.
+var outerFields = []string{
+	"from", "sender", "reply-to", "to", "cc", "date", "message-id", "in-reply-to", "references",
+	"auto-submitted", "sensitivity", "sio-label", labelField,
+}
+
+// labelField tells the next server the label, now that the subject is hidden.
+const labelField = "x-classification"
+
+// hiddenSubject stands for the subject (RFC 9788, section 3.2.1).
+const hiddenSubject = "Subject: [...]\r\n"
+
+// split sorts the header of a message. Lines that are no fields are left out, and so
+// are fields that claim to be of an earlier header protection.
+func split(header []byte) fields {
+	var f fields
+	h := message.ParseHeader(header, message.Limits{})
+	for _, hf := range h.Fields() {
+		one := field{name: strings.ToLower(hf.Name), raw: tidy(h.Raw(hf))}
+		switch {
+		case slices.Contains(blindFields, one.name), one.name == "mime-version", one.name == "hp-outer":
+		case slices.Contains(traceFields, one.name), strings.HasPrefix(one.name, "arc-"):
+			f.trace = append(f.trace, one.raw...)
+		case one.name == "content-type" && f.hasType(): // of several the first counts
+		case strings.HasPrefix(one.name, "content-"):
+			f.content = append(f.content, one)
+		default:
+			f.mine = append(f.mine, one)
+		}
+	}
+	return f
+}
+
+func (f fields) hasType() bool {
+	return slices.ContainsFunc(f.content, func(c field) bool { return c.name == "content-type" })
+}
+
+// tidy is a field with CRLF at the end of each line, and with blanks for what could
+// make two lines of one: a CR that ends no line, NUL.
+func tidy(raw []byte) []byte {
+	raw = slices.Clone(canonical(raw))
+	if !bytes.HasSuffix(raw, []byte("\r\n")) {
+		raw = append(raw, "\r\n"...)
+	}
+	for i, c := range raw {
+		if c == 0 || c == '\r' && (i+1 == len(raw) || raw[i+1] != '\n') {
+			raw[i] = ' '
+		}
+	}
+	return raw
+}
+
+// outer are the fields that stay visible, made by our confidentiality policy from
+// what the author wrote.
+func (f fields) outer(label mail.Label) []field {
+	var out []field
+	has := func(name string) bool {
+		return slices.ContainsFunc(out, func(o field) bool { return o.name == name })
+	}
+	for _, m := range f.mine {
+		switch {
+		case m.name == "subject":
+			if !has("subject") {
+				out = append(out, field{"subject", []byte(hiddenSubject)})
+			}
+		case m.name == labelField && label != "":
+		case slices.Contains(outerFields, m.name):
+			out = append(out, m)
+		}
+	}
+	if label != "" {
+		out = append(out, field{labelField, []byte("X-Classification: " + string(label) + "\r\n")})
+	}
+	return out
+}
+
+// protected is the header of the cryptographic payload but its Content fields: the
+// author's fields, who of the blind recipients this copy is for, and what was left
+// outside (RFC 9788, sections 2.2 and 5.2).
+func (f fields) protected(bccOf *mail.Address, outer []field) []byte {
+	var b bytes.Buffer
+	for _, m := range f.mine {
+		b.Write(m.raw)
+	}
+	if bccOf != nil {
+		b.WriteString("Bcc: " + bccOf.String() + "\r\n")
+	}
+	for _, o := range outer {
+		b.WriteString("HP-Outer:")
+		if i := bytes.IndexByte(o.raw, '\n'); i > maxFirstLine {
+			b.WriteString("\r\n")
+		}
+		b.WriteByte(' ')
+		b.Write(o.raw)
+	}
+	return b.Bytes()
+}
+
+// maxFirstLine is the length that leaves room for "HP-Outer: " on a line of 998 bytes.
+const maxFirstLine = 980
+
+// mediaType is the beginning of a Content-Type that readers agree on.
+var mediaType = regexp.MustCompile("^[ \t\r\n]*[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+[ \t\r\n]*$")
+
+// withHP is the Content-Type value with the parameter hp="cipher" (RFC 9788, section
+// 2.1.1) and without another hp. The rest keeps its bytes. What readers could not agree on is
+// replaced by what the index took it for.
+func withHP(value []byte, p *message.Part) []byte {
+	segments := segments(value)
+	if len(segments) == 0 || !mediaType.Match(segments[0]) {
+		segments = [][]byte{[]byte(" " + p.Type + "/" + p.Subtype)}
+		if p.Type != "text" && p.Type != "application" { // parameters would be needed
+			segments[0] = []byte(" application/octet-stream")
+		}
+	}
+	var out []byte
+	for i, s := range segments {
+		name, _, _ := bytes.Cut(s, []byte("="))
+		name = bytes.ToLower(bytes.TrimSpace(name))
+		if i > 0 && (len(name) == 0 || bytes.Equal(name, []byte("hp")) || bytes.HasPrefix(name, []byte("hp*"))) {
+			continue
+		}
+		if i > 0 {
+			out = append(out, ';')
+		}
+		out = append(out, bytes.TrimRight(s, " \t\r\n")...)
+	}
+	return append(out, ";\r\n hp=\"cipher\"\r\n"...)
+}
+
+// segments cuts a field value at the semicolons that are neither in a quoted string
+// nor in a comment. A string or comment that does not end takes all the rest, which is
+// then left out, as is what stands in comments.
+func segments(v []byte) [][]byte {
+	var out [][]byte
+	var cur []byte
+	depth, quotes := 0, false
+	for i := 0; i < len(v); i++ {
+		c := v[i]
+		switch {
+		case c == '\\' && (quotes || depth > 0) && i+1 < len(v):
+			if depth == 0 {
+				cur = append(cur, c, v[i+1])
+			}
+			i++
+		case quotes:
+			quotes = c != '"'
+			cur = append(cur, c)
+		case c == '(':
+			depth++
+		case c == ')' && depth > 0:
+			depth--
+		case depth > 0:
+		case c == ';':
+			out = append(out, cur)
+			cur = nil
+		default:
+			quotes = c == '"'
+			cur = append(cur, c)
+		}
+	}
+	if quotes || depth > 0 {
+		return out
+	}
+	return append(out, cur)
+}

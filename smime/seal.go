@@ -1,0 +1,243 @@
+package smime
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+
+	"cmmpd/internal/mail"
+	"cmmpd/internal/message"
+	"cmmpd/smime/cms"
+	"cmmpd/smime/trust"
+)
+
+// Seal returns the message encrypted by AES-256 to o.Recipients and to nobody else.
+// Within, the author's header stands with the body (RFC 9788) and, where the
+// sender's domain has a signing authority, under its signature; outside, the subject
+// is "[...]". No copy names a blind recipient, but for o.BccOf in their own.
+//
+// The body keeps its bytes, but that lines ended by LF alone get their CR, unless it
+// holds binary parts: then the signature is opaque and not detached. 8-bit content is
+// signed as it is, for the encryption around it lets no relay touch it. What the author's own client signed or encrypted stands byte for
+// byte within a multipart of its own.
+//
+// Errors: TooLarge, for a header beyond message.Limits; Internal, among others where
+// the domain's signing authority may not be used.
+func (g *Gateway) Seal(raw []byte, x *message.Index, o SealOptions) ([]byte, error) {
+	if len(o.Recipients) == 0 {
+		return nil, mail.E(mail.Internal, "", errors.New("sealing a message to nobody"))
+	}
+	if x.Defects&(message.LongHeader|message.ManyFields) != 0 {
+		return nil, mail.E(mail.TooLarge, "the header of the message is too large to be protected", nil)
+	}
+	if !labelName.MatchString(string(o.Label)) {
+		return nil, mail.E(mail.Internal, "", fmt.Errorf("label %q cannot stand in a header", o.Label))
+	}
+	f := split(raw[x.Root.HeaderStart:x.Root.BodyStart])
+	outer := f.outer(o.Label)
+	entity, err := g.payload(raw, x, f, f.protected(o.BccOf, outer))
+	if err != nil {
+		return nil, mail.E(mail.Internal, "", err)
+	}
+	if entity, err = g.sign(entity, o.Sender, hasBinary(x.Root)); err != nil {
+		return nil, mail.E(mail.Internal, "", err)
+	}
+	der, err := cms.Encrypt(g.o.Rand, cms.AES256CBC, cms.Data, entity, recipients(o.Recipients))
+	if err != nil {
+		return nil, mail.E(mail.Internal, "", fmt.Errorf("encrypting: %w", err))
+	}
+	return assemble(f.trace, outer, der), nil
+}
+
+var labelName = regexp.MustCompile(`^[a-z0-9-]{0,64}$`)
+
+// recipients are the certificates to encrypt to, each once.
+func recipients(us []Usable) []cms.RecipientSpec {
+	var out []cms.RecipientSpec
+	for _, u := range us {
+		if !slices.ContainsFunc(out, func(r cms.RecipientSpec) bool { return bytes.Equal(r.Cert.Raw, u.Cert.Raw) }) {
+			out = append(out, cms.RecipientSpec{Cert: u.Cert, Transport: u.Transport})
+		}
+	}
+	return out
+}
+
+// payload is the cryptographic payload of RFC 9788: the protected header, what
+// describes the body, and the body.
+func (g *Gateway) payload(raw []byte, x *message.Index, f fields, protected []byte) ([]byte, error) {
+	content := raw[x.Root.BodyStart:x.Root.BodyEnd]
+	if !hasBinary(x.Root) {
+		content = canonical(content)
+	}
+	var b bytes.Buffer
+	b.Grow(len(protected) + len(content) + 1024)
+	b.Write(protected)
+	if cryptographic(x.Root) {
+		return g.wrapped(&b, f, content)
+	}
+	if !f.hasType() {
+		f.content = append(f.content, field{"content-type", []byte("Content-Type: text/plain\r\n")})
+	}
+	for _, c := range f.content {
+		if c.name != "content-type" {
+			b.Write(c.raw)
+			continue
+		}
+		value := c.value()
+		if x.Root.Opaque && x.Root.Type == "text" { // a multipart without parts
+			value = []byte(" text/plain")
+		}
+		b.WriteString("Content-Type:")
+		b.Write(withHP(value, x.Root))
+	}
+	b.WriteString("\r\n")
+	b.Write(content)
+	return b.Bytes(), nil
+}
+
+// wrapped puts an entity that its author's client protected, byte for byte, into a
+// multipart that bears the protected header. Were the fields put into the entity's own
+// header, readers of RFC 9788 would look for them within its signature, where they
+// are not, and our domain's signature could not cover them.
+func (g *Gateway) wrapped(b *bytes.Buffer, f fields, content []byte) ([]byte, error) {
+	boundary, err := g.boundary()
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(b, "Content-Type: multipart/mixed; boundary=%q;\r\n hp=\"cipher\"\r\n\r\n--%s\r\n", boundary, boundary)
+	for _, c := range f.content {
+		b.Write(c.raw)
+	}
+	b.WriteString("\r\n")
+	b.Write(content)
+	fmt.Fprintf(b, "\r\n--%s--\r\n", boundary)
+	return b.Bytes(), nil
+}
+
+// cryptographic says whether p is itself a layer of protection, S/MIME or OpenPGP.
+func cryptographic(p *message.Part) bool {
+	return isCMS(p) || p.Type == "multipart" && (p.Subtype == "signed" || p.Subtype == "encrypted")
+}
+
+// hasBinary says whether lines mean nothing somewhere in p.
+func hasBinary(p *message.Part) bool {
+	return p.Encoding == "binary" || slices.ContainsFunc(p.Children, hasBinary)
+}
+
+// sign puts the payload under the signature of the sender's domain: multipart/signed
+// (RFC 8551, section 3.5.3), or application/pkcs7-mime (section 3.5.2) where readers that
+// mend line ends would break the signature. Without an authority the payload stays as it is.
+func (g *Gateway) sign(payload []byte, sender mail.Address, opaque bool) ([]byte, error) {
+	s, ok := g.o.Signers(sender.Domain)
+	if !ok {
+		return payload, nil
+	}
+	authority := mail.Address{Local: domainAuthority, Domain: sender.Domain}
+	r := g.o.Trust.Check(s.Cert, trust.Sign, trust.Binding{Address: authority})
+	if !r.Usable {
+		return nil, fmt.Errorf("the certificate of %s cannot be used: %w", authority, lastStep(r))
+	}
+	sig, err := cms.Sign(g.o.Rand, payload, !opaque, []cms.SignerSpec{s}, cms.SignOptions{
+		Time:         g.o.Now().UTC(),
+		Certificates: between(r.Path),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("signing for %s: %w", sender.Domain, err)
+	}
+	if opaque {
+		return appendBase64([]byte("Content-Type: application/pkcs7-mime; smime-type=signed-data;\r\n name=\"smime.p7m\"\r\n"+
+			"Content-Transfer-Encoding: base64\r\n"+
+			"Content-Disposition: attachment; filename=\"smime.p7m\"\r\n\r\n"), sig), nil
+	}
+	return g.detached(payload, sig, micalg(s.Cert))
+}
+
+// detached is multipart/signed of a payload and its signature.
+func (g *Gateway) detached(payload, sig []byte, micalg string) ([]byte, error) {
+	boundary, err := g.boundary()
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	b.Grow(len(payload) + base64Len(len(sig)) + 1024)
+	fmt.Fprintf(&b, "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\";\r\n micalg=%s; boundary=%q\r\n\r\n--%s\r\n",
+		micalg, boundary, boundary)
+	b.Write(payload)
+	fmt.Fprintf(&b, "\r\n--%s\r\n"+
+		"Content-Type: application/pkcs7-signature; name=\"smime.p7s\"\r\n"+
+		"Content-Transfer-Encoding: base64\r\n"+
+		"Content-Disposition: attachment; filename=\"smime.p7s\"\r\n\r\n", boundary)
+	out := appendBase64(b.Bytes(), sig)
+	return fmt.Appendf(out, "\r\n--%s--\r\n", boundary), nil
+}
+
+// between are the authorities of a path that a verifier may lack.
+func between(path []*x509.Certificate) []*x509.Certificate {
+	if len(path) < 3 {
+		return nil
+	}
+	return path[1 : len(path)-1]
+}
+
+// micalg names the digest that cms.Sign uses with the key of c (RFC 8551, section
+// 3.5.3.2).
+func micalg(c *x509.Certificate) string {
+	if k, ok := c.PublicKey.(*ecdsa.PublicKey); ok {
+		switch k.Curve.Params().BitSize {
+		case 384:
+			return "sha-384"
+		case 521:
+			return "sha-512"
+		}
+	}
+	return "sha-256"
+}
+
+// boundary is a fresh multipart boundary, which nobody could write into a body.
+func (g *Gateway) boundary() (string, error) {
+	var b [16]byte
+	if _, err := io.ReadFull(g.o.Rand, b[:]); err != nil {
+		return "", err
+	}
+	return "=_" + hex.EncodeToString(b[:]), nil
+}
+
+// assemble is the sealed message.
+func assemble(trace []byte, outer []field, der []byte) []byte {
+	const content = "MIME-Version: 1.0\r\n" +
+		"Content-Type: application/pkcs7-mime; smime-type=enveloped-data;\r\n name=\"smime.p7m\"\r\n" +
+		"Content-Transfer-Encoding: base64\r\n" +
+		"Content-Disposition: attachment; filename=\"smime.p7m\"\r\n\r\n"
+	n := len(trace) + len(content) + base64Len(len(der))
+	for _, o := range outer {
+		n += len(o.raw)
+	}
+	out := append(make([]byte, 0, n), trace...)
+	for _, o := range outer {
+		out = append(out, o.raw...)
+	}
+	return appendBase64(append(out, content...), der)
+}
+
+// lineBytes make one line of 76 characters of base64 (RFC 2045, section 6.8).
+const lineBytes = 57
+
+func base64Len(n int) int { return (n+2)/3*4 + (n+lineBytes-1)/lineBytes*2 }
+
+func appendBase64(out, b []byte) []byte {
+	out = slices.Grow(out, base64Len(len(b)))
+	for len(b) > 0 {
+		n := min(lineBytes, len(b))
+		out = base64.StdEncoding.AppendEncode(out, b[:n])
+		out = append(out, '\r', '\n')
+		b = b[n:]
+	}
+	return out
+}
