@@ -1,0 +1,36 @@
+# make help lists what there is.
+GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
+STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ARGS ?=
+FUZZTIME ?= 60s
+BENCHTIME ?= 2s
+
+.PHONY: help build demo test lint fuzz bench e2e
+
+help:               ## this list
+	@sed -n 's/^\([a-z0-9]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
+
+build:              ## bin/cmmpd
+	CGO_ENABLED=0 go build -trimpath -o bin/cmmpd ./cmd/cmmpd
+
+demo: build         ## build, then walk through the main job (ARGS="--once" ends afterwards)
+	bin/cmmpd demo $(ARGS)
+
+test:               ## install what the tests need, then run them
+	test/peers.sh
+	CMMPD_NEED_PEERS=1 go test ./...
+
+lint:               ## gofumpt, vet, staticcheck
+	@out=$$($(GOFUMPT) -l .); [ -z "$$out" ] || { echo "gofumpt would change:"; echo "$$out"; exit 1; }
+	go vet ./...
+	$(STATICCHECK) ./...
+
+fuzz:               ## every fuzz target, FUZZTIME each (60s)
+	test/fuzz.sh $(FUZZTIME)
+
+bench:              ## Go benchmarks (BENCHTIME=2s)
+	go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./...
+
+e2e:                ## the heavy ones: kill rounds under load, everything with the race detector
+	test/peers.sh
+	CMMPD_NEED_PEERS=1 go test -count=1 -timeout 60m -tags e2e ./test/...

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Installs the real programs that the tests talk to, by their Debian package names.
+# Needs root only when something is missing.
+set -eu
+missing=
+need() { # program package
+    command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+need openssl openssl
+need curl curl
+need python3 python3
+need ldapsearch ldap-utils
+need swaks swaks
+need mbsync isync
+[ -z "$missing" ] && exit 0
+
+if [ "$(id -u)" != 0 ]; then
+    echo "The tests need these packages:$missing" >&2
+    echo "Install them (sudo apt-get install$missing), or run this as root." >&2
+    exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+apt-get install -y -qq --no-install-recommends $missing >/dev/null
