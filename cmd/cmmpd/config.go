@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"net/netip"
 	"regexp"
 	"strings"
 	"time"
@@ -243,7 +244,7 @@ func (l *limitsConfig) check(f *tomlFile) {
 		f.bad("limits.memory-in-flight", "is smaller than limits.message-size")
 	}
 	for _, n := range l.ExemptNetworks {
-		if _, _, err := net.ParseCIDR(n); err != nil {
+		if _, err := netip.ParsePrefix(n); err != nil {
 			f.bad("limits.exempt-networks", "%q is not a network such as \"127.0.0.0/8\"", n)
 		}
 	}
@@ -264,4 +265,34 @@ func defaultConfig() *config {
 	}
 	c.Log.Level = "info"
 	return &c
+}
+
+// exempt are the networks without delays and limits per address.
+func (l *limitsConfig) exempt() []netip.Prefix {
+	var list []netip.Prefix
+	for _, n := range l.ExemptNetworks {
+		if p, err := netip.ParsePrefix(n); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// exemptsLoopback says whether connections from this machine are among them.
+func (l *limitsConfig) exemptsLoopback() bool {
+	for _, p := range l.exempt() {
+		if p.Contains(netip.AddrFrom4([4]byte{127, 0, 0, 1})) {
+			return true
+		}
+	}
+	return false
+}
+
+// perAddress is the limit of connections of one address for a service that knows no
+// exemptions of its own.
+func (l *limitsConfig) perAddress() int {
+	if l.exemptsLoopback() {
+		return l.Connections
+	}
+	return l.ConnectionsPerAddress
 }

@@ -19,8 +19,8 @@ func exampleDir(t *testing.T, edit func(string) string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, f := range []string{
-		"pki/server.pem", "keys/server.key", "pki/ca.pem", "pki/ca.crl",
-		"pki/gateway-works.gov.example.pem", "pki/gateway-health.gov.example.pem",
+		"pki/server.pem", "keys/server.key", "keys/keystore/x", "pki/ca.pem", "pki/ca.crl",
+		"pki/gateway-works.gov.example.pem", "pki/gateway-health.gov.example.pem", "pki/gateway-platform.gov.example.pem",
 	} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, f)), 0o700); err != nil {
 			t.Fatal(err)

@@ -1,3 +1,154 @@
+// Command cmmpd is a government's centrally managed messaging platform in one program.
 package main
 
-func main() {}
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"strings"
+)
+
+// command is one subcommand. Results go to stdout, words to stderr.
+type command struct {
+	name, help string
+	run        func(args []string) error
+}
+
+func commands() []command {
+	return []command{
+		{"demo", "build a demonstration, walk through the main job, and serve it", demo},
+		{"serve", "run the platform", serve},
+		{"config check", "check a configuration file", configCheck},
+		{"check", "check the store's invariants", check},
+		{"directory import", "apply LDIF from stdin to the embedded directory", directoryImport},
+		{"directory export", "write the embedded directory as LDIF to stdout", directoryExport},
+		{"audit export", "write the audit log to stdout", auditExport},
+		{"audit verify", "verify an audit log, a copy of it, or an export bundle", auditVerify},
+		{"version", "print the version", func(args []string) error {
+			fmt.Println("cmmpd", version())
+			return nil
+		}},
+	}
+}
+
+// usageError is wrong usage: exit code 2.
+type usageError struct{ error }
+
+// exitError asks for an exit code of its own.
+type exitError struct {
+	code int
+	error
+}
+
+func (e exitError) Unwrap() error { return e.error }
+
+func main() { os.Exit(run(os.Args[1:], os.Stderr)) }
+
+// run finds the command, runs it and turns its error into words and an exit code.
+func run(args []string, words io.Writer) int {
+	for _, c := range commands() {
+		n := strings.Count(c.name, " ") + 1
+		if len(args) < n || strings.Join(args[:n], " ") != c.name {
+			continue
+		}
+		err := c.run(args[n:])
+		var usage usageError
+		var exit exitError
+		switch {
+		case err == nil, errors.Is(err, flag.ErrHelp):
+			return 0
+		case errors.As(err, &usage):
+			fmt.Fprintf(words, "cmmpd %s: %v\n", c.name, err)
+			return 2
+		case errors.As(err, &exit):
+			fmt.Fprintf(words, "cmmpd %s: %v\n", c.name, err)
+			return exit.code
+		}
+		fmt.Fprintf(words, "cmmpd %s: %v\n", c.name, err)
+		return 1
+	}
+	fmt.Fprint(words, "cmmpd: the centrally managed messaging platform\n\nusage: cmmpd COMMAND [flags]\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(words, "  %-18s %s\n", c.name, c.help)
+	}
+	fmt.Fprint(words, "\n\"cmmpd COMMAND -h\" shows a command's flags.\n")
+	if len(args) == 1 && (args[0] == "help" || args[0] == "-h" || args[0] == "--help") {
+		return 0
+	}
+	return 2
+}
+
+// version is the module's version as the build knows it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}
+
+// flags is a flag set that reports wrong usage as usageError.
+type flags struct{ *flag.FlagSet }
+
+func newFlags(name, synopsis string) flags {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(os.Stderr)
+	fs.Usage = func() {
+		fmt.Fprintf(os.Stderr, "usage: cmmpd %s %s\n", name, synopsis)
+		fs.PrintDefaults()
+	}
+	return flags{fs}
+}
+
+// config is the flag that most commands need.
+func (f flags) config() *string { return f.String("config", "", "configuration `file`") }
+
+// parse parses args, of which exactly rest must remain. A --config that the command has
+// must be given.
+func (f flags) parse(args []string, rest int) error {
+	f.SetOutput(io.Discard)
+	err := f.Parse(args)
+	f.SetOutput(os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		f.Usage()
+		return err
+	}
+	if err != nil {
+		return usageError{err}
+	}
+	if f.NArg() != rest {
+		f.Usage()
+		return usageError{fmt.Errorf("%d arguments are given, %d wanted", f.NArg(), rest)}
+	}
+	if c := f.Lookup("config"); c != nil && c.Value.String() == "" {
+		f.Usage()
+		return usageError{errors.New("--config is missing")}
+	}
+	return nil
+}
+
+// host is the address without the port.
+func host(hostport string) string {
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		return h
+	}
+	return hostport
+}
+
+// configCheck is "cmmpd config check".
+func configCheck(args []string) error {
+	fs := newFlags("config check", "--config FILE")
+	path := fs.config()
+	if err := fs.parse(args, 0); err != nil {
+		return err
+	}
+	if _, err := loadConfig(*path); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "%s is good\n", *path)
+	return nil
+}

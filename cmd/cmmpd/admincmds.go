@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"cmmpd/audit"
+	"cmmpd/internal/admin"
+	"cmmpd/internal/mail"
+)
+
+// operator does administrative acts: beside a running daemon by asking it, otherwise
+// with the parts opened here, under their locks.
+type operator struct {
+	importLDIF      func(ctx context.Context, ldif io.Reader) (admin.ImportResult, error)
+	exportDirectory func(ctx context.Context, w io.Writer) error
+	check           func(ctx context.Context, deep bool) (admin.CheckReport, error)
+	exportAudit     func(ctx context.Context, e admin.Export, w io.Writer) error
+	close           func() error
+}
+
+// newOperator finds out whether a daemon runs. name and password may be empty.
+func newOperator(ctx context.Context, cfg *config, name, password string) (*operator, error) {
+	if c, err := admin.Dial(cfg.Server.Socket); err == nil {
+		c.Name, c.Password = name, password
+		return &operator{c.Import, c.ExportDirectory, c.Check, c.ExportAudit, func() error { return nil }}, nil
+	}
+	return localOperator(ctx, cfg, name, password)
+}
+
+// localOperator opens the keystore and the audit log now, the store and the directory
+// only when an act needs them: a damaged store must not keep the audit log from an auditor.
+func localOperator(ctx context.Context, cfg *config, name, password string) (*operator, error) {
+	p := &platform{cfg: cfg, log: newLog("error"), fatal: make(chan error, 1)}
+	for _, open := range []func(context.Context) error{p.openKeystore, p.openAudit} {
+		if err := open(ctx); err != nil {
+			return nil, errors.Join(err, p.close())
+		}
+	}
+	who := admin.Caller{System: "uid " + strconv.Itoa(os.Geteuid()), Name: name, Password: password}
+	s := admin.NewService(admin.Options{
+		LocalImport: true, AuditDir: cfg.Audit.Path, Audit: p.audit, Log: p.log,
+		Login: func(ctx context.Context, c mail.Client, name, password string) (mail.Principal, error) {
+			if err := p.needDirectory(ctx); err != nil {
+				return mail.Principal{}, err
+			}
+			return p.auth.Login(ctx, c, name, password)
+		},
+		Import: func(ctx context.Context, ldif io.Reader, actor string) (admin.ImportResult, error) {
+			if err := p.needDirectory(ctx); err != nil {
+				return admin.ImportResult{}, err
+			}
+			return importInto(p.embedded)(ctx, ldif, actor)
+		},
+		ExportDirectory: func(ctx context.Context, w io.Writer) error {
+			if err := p.needDirectory(ctx); err != nil {
+				return err
+			}
+			return p.embedded.Export(ctx, w)
+		},
+		Check: func(ctx context.Context, deep bool) (admin.CheckReport, error) {
+			if err := p.openStore(ctx); err != nil {
+				return admin.CheckReport{}, err
+			}
+			return checkOf(p.store)(ctx, deep)
+		},
+	})
+	return &operator{
+		importLDIF:      func(ctx context.Context, ldif io.Reader) (admin.ImportResult, error) { return s.Import(ctx, who, ldif) },
+		exportDirectory: func(ctx context.Context, w io.Writer) error { return s.ExportDirectory(ctx, who, w) },
+		check:           func(ctx context.Context, deep bool) (admin.CheckReport, error) { return s.Check(ctx, who, deep) },
+		exportAudit: func(ctx context.Context, e admin.Export, w io.Writer) error {
+			return s.ExportAudit(ctx, who, e, w)
+		},
+		close: p.close,
+	}, nil
+}
+
+// needDirectory opens the directory if it is not open yet.
+func (p *platform) needDirectory(ctx context.Context) error {
+	if p.embedded != nil {
+		return nil
+	}
+	return p.openDirectory(ctx)
+}
+
+// loginFlags are --user and --password-file.
+type loginFlags struct{ user, file *string }
+
+func (f flags) login() loginFlags {
+	return loginFlags{f.String("user", "", "log-in `name` of an administrator"), f.String("password-file", "", "`file` that holds the password")}
+}
+
+func (l loginFlags) read() (name, password string, err error) {
+	if (*l.user == "") != (*l.file == "") {
+		return "", "", usageError{errors.New("--user and --password-file belong together")}
+	}
+	if *l.user == "" {
+		return "", "", nil
+	}
+	b, err := os.ReadFile(*l.file)
+	return *l.user, strings.TrimRight(string(b), "\r\n"), err
+}
+
+// withOperator parses the flags and runs one act.
+func withOperator(fs flags, args []string, act func(context.Context, *operator) error) error {
+	path := fs.config()
+	var login loginFlags
+	if strings.HasPrefix(fs.Name(), "directory") {
+		login = fs.login()
+	}
+	if err := fs.parse(args, 0); err != nil {
+		return err
+	}
+	var name, password string
+	if login.user != nil {
+		var err error
+		if name, password, err = login.read(); err != nil {
+			return err
+		}
+	}
+	cfg, err := loadConfig(*path)
+	if err != nil {
+		return err
+	}
+	ctx, stop := interruptible()
+	defer stop()
+	op, err := newOperator(ctx, cfg, name, password)
+	if err != nil {
+		return err
+	}
+	return errors.Join(act(ctx, op), op.close())
+}
+
+// check is "cmmpd check".
+func check(args []string) error {
+	fs := newFlags("check", "--config FILE [--json] [--deep]")
+	asJSON := fs.Bool("json", false, "print the result as JSON")
+	deep := fs.Bool("deep", false, "open and verify every body")
+	return withOperator(fs, args, func(ctx context.Context, op *operator) error {
+		r, err := op.check(ctx, *deep)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
+				return err
+			}
+		} else {
+			fmt.Printf("accounts %d\nmailboxes %d\nentries %d\nbodies %d\nqueue %d\n", r.Accounts, r.Mailboxes, r.Entries, r.Bodies, r.Queue)
+			for _, p := range r.Problems {
+				fmt.Println("problem:", p)
+			}
+		}
+		if len(r.Problems) > 0 {
+			return fmt.Errorf("%d problems", len(r.Problems))
+		}
+		return nil
+	})
+}
+
+// directoryImport is "cmmpd directory import".
+func directoryImport(args []string) error {
+	fs := newFlags("directory import", "--config FILE [--user UID --password-file FILE] < LDIF")
+	return withOperator(fs, args, func(ctx context.Context, op *operator) error {
+		r, err := op.importLDIF(ctx, os.Stdin)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("added %d, modified %d, deleted %d, unchanged %d\n", r.Added, r.Modified, r.Deleted, r.Unchanged)
+		return nil
+	})
+}
+
+// directoryExport is "cmmpd directory export".
+func directoryExport(args []string) error {
+	fs := newFlags("directory export", "--config FILE [--user UID --password-file FILE] > LDIF")
+	return withOperator(fs, args, func(ctx context.Context, op *operator) error {
+		return op.exportDirectory(ctx, os.Stdout)
+	})
+}
+
+// auditExport is "cmmpd audit export".
+func auditExport(args []string) error {
+	fs := newFlags("audit export", "--config FILE [--format jsonl|csv|cef] [--bundle] [--from T] [--to T] > FILE")
+	format := fs.String("format", "jsonl", "`format` of the records: jsonl, csv or cef")
+	bundle := fs.Bool("bundle", false, "write the whole log as one file that \"audit verify\" takes")
+	from := fs.String("from", "", "only records of this `time` (RFC 3339) or later")
+	to := fs.String("to", "", "only records before this `time`")
+	return withOperator(fs, args, func(ctx context.Context, op *operator) error {
+		e := admin.Export{Format: audit.Format(*format), Bundle: *bundle}
+		if e.Format != audit.JSONL && e.Format != audit.CSV && e.Format != audit.CEF {
+			return usageError{fmt.Errorf("--format %s is none of jsonl, csv, cef", *format)}
+		}
+		var err error
+		if e.From, err = timeFlag("--from", *from); err != nil {
+			return err
+		}
+		if e.To, err = timeFlag("--to", *to); err != nil {
+			return err
+		}
+		if e.Bundle && (!e.From.IsZero() || !e.To.IsZero()) {
+			return usageError{errors.New("a bundle is the whole log: --from and --to do not go with --bundle")}
+		}
+		return op.exportAudit(ctx, e, os.Stdout)
+	})
+}
+
+// timeFlag reads a time or a date.
+func timeFlag(name, s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, usageError{fmt.Errorf("%s %q is neither a time such as 2026-11-22T08:00:00Z nor a date", name, s)}
+}
+
+// auditVerify is "cmmpd audit verify".
+func auditVerify(args []string) error {
+	fs := newFlags("audit verify", "--key PUBKEYFILE [--since CHECKPOINTFILE] PATH")
+	keyFile := fs.String("key", "", "`file` with the log's public key, as it was handed over")
+	sinceFile := fs.String("since", "", "`file` with an earlier checkpoint, which the log must continue")
+	if err := fs.parse(args, 1); err != nil {
+		return err
+	}
+	if *keyFile == "" {
+		fs.Usage()
+		return usageError{errors.New("--key is missing")}
+	}
+	key, err := os.ReadFile(*keyFile)
+	if err != nil {
+		return usageError{err}
+	}
+	var since []byte
+	if *sinceFile != "" {
+		if since, err = os.ReadFile(*sinceFile); err != nil {
+			return usageError{err}
+		}
+	}
+	text, err := verifyAudit(context.Background(), fs.Arg(0), key, since)
+	if errors.Is(err, audit.ErrCannotOpen) {
+		return usageError{err}
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Println(text)
+	return nil
+}
+
+// verifyAudit verifies a log and says what was found.
+func verifyAudit(ctx context.Context, path string, key, since []byte) (string, error) {
+	r, err := audit.Verify(ctx, path, key, since)
+	if err != nil {
+		return "", err
+	}
+	text := fmt.Sprintf("good: %s, %d records in %d files, root %s", r.Origin, r.Records, r.Files, r.Root)
+	if r.Records > 0 {
+		text += fmt.Sprintf(", from %s to %s", r.First.Format(time.RFC3339), r.Last.Format(time.RFC3339))
+	}
+	if since != nil {
+		text += fmt.Sprintf(", continuing the checkpoint of %d records", r.Since)
+	}
+	return text, nil
+}

@@ -1,0 +1,313 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"cmmpd/audit"
+	"cmmpd/directory"
+	"cmmpd/directory/server"
+	"cmmpd/imap"
+	"cmmpd/internal/admin"
+	"cmmpd/internal/auth"
+	"cmmpd/internal/intake"
+	"cmmpd/internal/keys"
+	"cmmpd/internal/limit"
+	"cmmpd/internal/mail"
+	"cmmpd/internal/policy"
+	"cmmpd/smime"
+	"cmmpd/smime/cms"
+	"cmmpd/smime/trust"
+	"cmmpd/smtp"
+	"cmmpd/storage"
+)
+
+// platform is every part of the daemon, opened in this order and closed in reverse.
+type platform struct {
+	cfg *config
+	log *slog.Logger
+
+	keystore *keys.FileStore
+	audit    *audit.Log
+	store    *storage.Store
+	embedded *server.Server
+	dir      *directory.Directory
+	auth     *auth.Authenticator
+	intake   *intake.Intake
+	service  *admin.Service
+	smtp     *smtp.Server
+	imap     *imap.Server
+
+	tls     *tls.Config
+	closers []func() error
+	fatal   chan error // a part that cannot go on
+}
+
+// openPlatform opens every part; nothing listens yet.
+func openPlatform(ctx context.Context, cfg *config, log *slog.Logger) (_ *platform, err error) {
+	p := &platform{cfg: cfg, log: log, fatal: make(chan error, 8)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	for _, open := range []func(context.Context) error{
+		p.openTLS, p.openKeystore, p.openAudit, p.openStore, p.openDirectory, p.openIntake, p.openFrontEnds,
+	} {
+		if err := open(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// onClose notes what to do when the platform closes; last noted, first done.
+func (p *platform) onClose(f func() error) { p.closers = append(p.closers, f) }
+
+// close closes what was opened.
+func (p *platform) close() error {
+	var errs []error
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		errs = append(errs, p.closers[i]())
+	}
+	p.closers = nil
+	return errors.Join(errs...)
+}
+
+// fail hands a fault to run, which stops the daemon. It never blocks.
+func (p *platform) fail(err error) {
+	select {
+	case p.fatal <- err:
+	default:
+	}
+}
+
+func (p *platform) openTLS(context.Context) error {
+	cert, err := tls.LoadX509KeyPair(p.cfg.TLS.Certificate, p.cfg.TLS.Key)
+	if err != nil {
+		return fmt.Errorf("server certificate: %w", err)
+	}
+	p.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	return nil
+}
+
+func (p *platform) openKeystore(context.Context) (err error) {
+	p.keystore, err = keys.OpenFile(p.cfg.Keystore.Path)
+	if err != nil {
+		return fmt.Errorf("keystore: %w", err)
+	}
+	p.onClose(p.keystore.Close)
+	p.log.Warn("the keystore is made of files: whoever can read them can read all mail; for development only", "path", p.cfg.Keystore.Path)
+	return nil
+}
+
+func (p *platform) openAudit(ctx context.Context) error {
+	key, err := p.keystore.Signer(ctx, keys.Service, "audit")
+	if err != nil {
+		return fmt.Errorf("audit key: %w", err)
+	}
+	p.audit, err = audit.Open(p.cfg.Audit.Path, key, audit.Options{Origin: p.cfg.Audit.Origin, Log: p.log})
+	if err != nil {
+		return fmt.Errorf("audit log: %w", err)
+	}
+	p.onClose(p.audit.Close)
+	return nil
+}
+
+func (p *platform) openStore(ctx context.Context) (err error) {
+	p.store, err = storage.Open(ctx, storage.Options{Dir: p.cfg.Store.Path, Keys: p.keystore, Log: p.log, Fatal: p.fail})
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	p.onClose(p.store.Close)
+	return nil
+}
+
+// openDirectory opens the embedded directory, the resolver that asks it, and log-in.
+func (p *platform) openDirectory(context.Context) (err error) {
+	p.embedded, err = openEmbedded(p.cfg, p.log, func() {
+		p.dir.Changed()
+		p.auth.Changed()
+	}, func(ctx context.Context, c mail.Client, name, password string) (mail.Principal, error) {
+		return p.auth.Login(ctx, c, name, password)
+	})
+	if err != nil {
+		return err
+	}
+	p.onClose(p.embedded.Close)
+	p.dir, err = directory.New(directory.Options{Dial: p.embedded.Dial, Trusted: true, BaseDN: p.cfg.Directory.Base, Log: p.log})
+	if err != nil {
+		return fmt.Errorf("directory: %w", err)
+	}
+	p.onClose(p.dir.Close)
+	p.auth = auth.New(auth.Options{Directory: p.dir, ExemptLoopback: p.cfg.Limits.exemptsLoopback(), Outcome: p.loginOutcome, Log: p.log})
+	p.service = admin.NewService(admin.Options{
+		Login:  p.auth.Login,
+		Import: importInto(p.embedded),
+		ExportDirectory: func(ctx context.Context, w io.Writer) error {
+			return p.embedded.Export(ctx, w)
+		},
+		Check:    checkOf(p.store),
+		AuditDir: p.cfg.Audit.Path, Audit: p.audit, Log: p.log,
+	})
+	return nil
+}
+
+// openEmbedded opens the embedded directory alone.
+func openEmbedded(cfg *config, log *slog.Logger, changed func(),
+	login func(context.Context, mail.Client, string, string) (mail.Principal, error),
+) (*server.Server, error) {
+	s, err := server.Open(server.Options{
+		Path: cfg.Directory.Path, BaseDN: cfg.Directory.Base, Log: log, Login: login, Changed: changed,
+		Limits: server.Limits{
+			Connections: cfg.Limits.Connections, PerAddress: cfg.Limits.perAddress(),
+			Idle: time.Duration(cfg.Limits.IdleTimeout), Entries: cfg.Limits.DirectoryEntries,
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("embedded directory: %w", err)
+	}
+	return s, nil
+}
+
+func importInto(s *server.Server) func(context.Context, io.Reader, string) (admin.ImportResult, error) {
+	return func(ctx context.Context, ldif io.Reader, actor string) (admin.ImportResult, error) {
+		r, err := s.Import(ctx, ldif, actor)
+		return admin.ImportResult{Added: r.Added, Modified: r.Modified, Deleted: r.Deleted, Unchanged: r.Unchanged, Changed: r.Changed}, err
+	}
+}
+
+func checkOf(s *storage.Store) func(context.Context, bool) (admin.CheckReport, error) {
+	return func(ctx context.Context, deep bool) (admin.CheckReport, error) {
+		r, err := s.Check(ctx, deep)
+		if err != nil {
+			return admin.CheckReport{}, err
+		}
+		return admin.CheckReport(*r), nil
+	}
+}
+
+// loginOutcome puts a log-in on record.
+func (p *platform) loginOutcome(o auth.Outcome) {
+	e := audit.Event{Type: audit.AuthLogin, Actor: o.Principal.UID, Client: o.Client.Protocol + " " + host(o.Client.Remote), Outcome: "ok"}
+	if e.Actor == "" {
+		e.Actor = o.Name
+	}
+	if o.Err != nil {
+		e.Outcome = mail.KindOf(o.Err).String()
+	}
+	p.audit.Note(e)
+}
+
+func (p *platform) openIntake(ctx context.Context) error {
+	gateway, err := p.openGateway(ctx)
+	if err != nil {
+		return err
+	}
+	rules, err := policy.New(policy.Options{Drafts: policy.Drafts(p.cfg.Policy.Drafts)})
+	if err != nil {
+		return fmt.Errorf("policy: %w", err)
+	}
+	p.intake, err = intake.New(intake.Options{
+		Hostname: p.cfg.Server.Hostname, Domains: p.cfg.Domains.Local,
+		Directory: p.dir, Store: p.store, Gateway: gateway, Audit: p.audit, Policy: rules,
+		Memory: limit.NewBudget(int64(p.cfg.Limits.MemoryInFlight)), MaxHops: p.cfg.Limits.Received, Log: p.log,
+	})
+	if err != nil {
+		return fmt.Errorf("intake: %w", err)
+	}
+	return nil
+}
+
+// openGateway reads the anchors and the signers' certificates.
+func (p *platform) openGateway(ctx context.Context) (*smime.Gateway, error) {
+	c := &p.cfg.SMIME
+	anchors, err := readCertificates(c.Anchors)
+	if err != nil {
+		return nil, err
+	}
+	intermediates, err := readCertificates(c.Intermediates)
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := trust.New(trust.Options{
+		Anchors: anchors, Intermediates: intermediates, CRLs: c.CRLs, RequireCRL: true,
+		MaxCRLAge: time.Duration(c.MaxCRLAge), MinRSABits: c.MinRSABits, Log: p.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	signers := make(map[string]cms.SignerSpec)
+	for _, s := range c.Signers {
+		certs, err := readCertificates([]string{s.Certificate})
+		if err != nil {
+			return nil, err
+		}
+		key, err := p.keystore.Signer(ctx, keys.Service, s.Key)
+		if err != nil {
+			return nil, fmt.Errorf("the key %q that signs for %s: %w", s.Key, s.Domain, err)
+		}
+		signers[s.Domain] = cms.SignerSpec{Cert: certs[0], Key: key}
+	}
+	return smime.New(smime.Options{
+		Trust: verifier, Log: p.log,
+		Signers: func(domain string) (cms.SignerSpec, bool) { s, ok := signers[domain]; return s, ok },
+	}), nil
+}
+
+// readCertificates reads all certificates of PEM files.
+func readCertificates(paths []string) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		found := 0
+		for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+			c, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", path, err)
+			}
+			certs, found = append(certs, c), found+1
+		}
+		if found == 0 {
+			return nil, fmt.Errorf("%s holds no certificate", path)
+		}
+	}
+	return certs, nil
+}
+
+func (p *platform) openFrontEnds(context.Context) (err error) {
+	l := &p.cfg.Limits
+	p.smtp, err = smtp.New(smtp.Options{
+		Hostname: p.cfg.Server.Hostname, Domains: p.cfg.Domains.Local, Exempt: l.exempt(), TLS: p.tls, Auth: p.auth, Door: p.intake, Log: p.log,
+		Limits: smtp.Limits{
+			MessageSize: int64(l.MessageSize), Recipients: l.Recipients, Connections: l.Connections, PerAddress: l.ConnectionsPerAddress,
+			Idle: time.Duration(l.CommandTimeout), Progress: time.Duration(l.ProgressTimeout),
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("smtp: %w", err)
+	}
+	p.imap, err = imap.New(imap.Options{
+		Auth: p.auth, Store: p.store, Intake: p.intake, TLS: p.tls, Log: p.log,
+		Limits: imap.Limits{
+			Connections: l.Connections, ConnectionsPerAddr: l.ConnectionsPerAddress, Loopback: !l.exemptsLoopback(),
+			MessageBytes: int64(l.MessageSize), Idle: time.Duration(l.IdleTimeout), Progress: time.Duration(l.ProgressTimeout),
+			LoginAttempts: l.LoginFailures,
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("imap: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"cmmpd/audit"
+	"cmmpd/directory/server"
+	"cmmpd/imap"
+	"cmmpd/internal/admin"
+	"cmmpd/smtp"
+)
+
+// grace is how long connections may go on when the daemon is asked to stop.
+const grace = 15 * time.Second
+
+// daemon is a platform that listens.
+type daemon struct {
+	*platform
+	control *admin.Server
+	health  *http.Server
+	ready   atomic.Bool // every listener is bound
+	ending  atomic.Bool // asked to stop
+	serving context.Context
+	stop    context.CancelFunc
+}
+
+// serve is "cmmpd serve".
+func serve(args []string) error {
+	fs := newFlags("serve", "--config FILE")
+	path := fs.config()
+	if err := fs.parse(args, 0); err != nil {
+		return err
+	}
+	cfg, err := loadConfig(*path)
+	if err != nil {
+		return err
+	}
+	ctx, stop := interruptible()
+	defer stop()
+	d, err := startDaemon(ctx, cfg, newLog(cfg.Log.Level))
+	if err != nil {
+		return err
+	}
+	return d.run(ctx)
+}
+
+// interruptible is done when the program is asked to end.
+func interruptible() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+}
+
+func newLog(level string) *slog.Logger {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		l = slog.LevelInfo
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
+}
+
+// startDaemon opens the platform, binds every listener and serves.
+func startDaemon(ctx context.Context, cfg *config, log *slog.Logger) (*daemon, error) {
+	p, err := openPlatform(ctx, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	d := &daemon{platform: p}
+	d.health = &http.Server{Handler: d.healthHandler(), ReadHeaderTimeout: 10 * time.Second}
+	d.serving, d.stop = context.WithCancel(context.Background())
+	if err := d.listen(ctx); err != nil {
+		return nil, errors.Join(err, d.shutdown())
+	}
+	d.audit.Note(audit.Event{Type: audit.ServerStart, Outcome: "ok", Detail: map[string]string{"version": version()}})
+	d.ready.Store(true)
+	log.Info("ready", "hostname", cfg.Server.Hostname, "version", version())
+	return d, nil
+}
+
+// listener is one bound listener and what serves it.
+type listener struct {
+	net.Listener
+	serve func(net.Listener) error
+}
+
+// listen binds all listeners first, so that a taken port stops the start before anything
+// is served, and then serves.
+func (d *daemon) listen(ctx context.Context) error {
+	var bound []listener
+	abandon := func(err error) error {
+		for _, l := range bound {
+			err = errors.Join(err, l.Close())
+		}
+		return err
+	}
+	var lc net.ListenConfig
+	for _, a := range d.cfg.Listen.all() {
+		if a.addr == "" {
+			continue
+		}
+		ln, err := lc.Listen(ctx, "tcp", a.addr)
+		if err != nil {
+			return abandon(fmt.Errorf("listen.%s: %w", a.service, err))
+		}
+		bound = append(bound, listener{ln, d.server(a.service)})
+	}
+	control, err := admin.Listen(d.cfg.Server.Socket, d.service)
+	if err != nil {
+		return abandon(err)
+	}
+	d.control = control
+	go d.watch("control socket", control.Serve)
+	for _, l := range bound {
+		go d.watch(l.Addr().String(), func() error { return l.serve(l.Listener) })
+	}
+	return nil
+}
+
+// watch runs a server; that it ends before it was asked to ends the daemon.
+func (d *daemon) watch(what string, run func() error) {
+	err := run()
+	if d.ending.Load() {
+		return
+	}
+	if err == nil {
+		err = errors.New("ended unasked")
+	}
+	d.fail(fmt.Errorf("%s: %w", what, err))
+}
+
+// server is what serves a service's listener.
+func (d *daemon) server(service string) func(net.Listener) error {
+	ctx := d.serving
+	smtpMode := func(m smtp.Mode) func(net.Listener) error {
+		return func(ln net.Listener) error { return d.smtp.Serve(ctx, ln, m) }
+	}
+	imapTLS := func(implicit bool) func(net.Listener) error {
+		return func(ln net.Listener) error {
+			if err := d.imap.Serve(ctx, ln, implicit); !errors.Is(err, imap.ErrServerClosed) {
+				return err
+			}
+			return nil
+		}
+	}
+	ldapMode := func(m server.Mode) func(net.Listener) error {
+		return func(ln net.Listener) error { return d.embedded.Serve(ctx, ln, d.ldapTLS(), m) }
+	}
+	switch service {
+	case "mx":
+		return smtpMode(smtp.MX)
+	case "submission":
+		return smtpMode(smtp.Submission)
+	case "submissions":
+		return smtpMode(smtp.Submissions)
+	case "imap":
+		return imapTLS(false)
+	case "imaps":
+		return imapTLS(true)
+	case "ldap":
+		return ldapMode(server.StartTLS)
+	case "ldaps":
+		return ldapMode(server.Implicit)
+	}
+	return d.serveHealth
+}
+
+func (d *daemon) ldapTLS() *tls.Config { return d.tls.Clone() }
+
+// serveHealth answers /healthz (the process lives) and /readyz (it can do its work).
+func (d *daemon) serveHealth(ln net.Listener) error {
+	if err := d.health.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func (d *daemon) healthHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := d.readiness(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	return mux
+}
+
+// readiness is nil when every listener is bound and the store and the audit log can be
+// written.
+func (d *daemon) readiness() error {
+	if !d.ready.Load() {
+		return errors.New("starting or stopping")
+	}
+	if err := d.store.Ready(); err != nil {
+		return fmt.Errorf("the store does not acknowledge: %w", err)
+	}
+	if err := d.audit.Ready(); err != nil {
+		return fmt.Errorf("the audit log cannot be written: %w", err)
+	}
+	return nil
+}
+
+// run serves until ctx is done or a part fails, and then stops in order.
+func (d *daemon) run(ctx context.Context) error {
+	var failure error
+	select {
+	case <-ctx.Done():
+		d.log.Info("stopping")
+	case failure = <-d.fatal:
+		d.log.Error("a part has failed; stopping", "err", failure)
+	}
+	return errors.Join(failure, d.shutdown())
+}
+
+// shutdown ends service, letting what is under way finish within the grace, and closes
+// the platform.
+func (d *daemon) shutdown() error {
+	d.ready.Store(false)
+	d.audit.Note(audit.Event{Type: audit.ServerStop, Outcome: "ok"})
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	d.ending.Store(true)
+	defer d.stop()
+	done := make(chan error, 5)
+	stops := []func(context.Context) error{d.smtp.Shutdown, d.imap.Shutdown, d.embedded.Shutdown, d.health.Shutdown}
+	if d.control != nil {
+		stops = append(stops, d.control.Shutdown)
+	}
+	for _, stop := range stops {
+		go func() { done <- stop(ctx) }()
+	}
+	for range stops {
+		if err := <-done; err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			d.log.Warn("while stopping", "err", err)
+		}
+	}
+	return d.close()
+}
