@@ -1,0 +1,173 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/emersion/go-smtp"
+)
+
+const (
+	crashRounds = 10
+	crashConns  = 16
+	crashUsers  = 20
+)
+
+// TestKill kills the program under load, ten times, and looks for every message that was
+// acknowledged: it must be there exactly once, and the store must be sound.
+func TestKill(t *testing.T) {
+	s := newSite(t, "--bench-users", fmt.Sprint(crashUsers))
+	acked := make(map[string]int) // identifier to user
+	tried := make(map[string]bool)
+	for round := range crashRounds {
+		n := len(acked)
+		s.loadAndKill(round, acked, tried)
+		s.start()
+		if c := s.counts(); len(c.Problems) > 0 {
+			t.Fatalf("round %d: %v", round, c.Problems)
+		}
+		found := s.benchIDs()
+		for id, user := range acked {
+			if found[user][id] != 1 {
+				t.Errorf("round %d: %s is there %d times", round, id, found[user][id])
+			}
+		}
+		unanswered := 0
+		for user, ids := range found {
+			for id, times := range ids {
+				if times != 1 || !tried[id] {
+					t.Errorf("round %d: user %d has %s %d times", round, user, id, times)
+				}
+				if _, ok := acked[id]; !ok {
+					unanswered++
+				}
+			}
+		}
+		t.Logf("round %d: %d acknowledged, all there once; %d in all were delivered without an answer", round, len(acked)-n, unanswered)
+		if len(acked) == n {
+			t.Errorf("round %d: nothing was acknowledged before the kill", round)
+		}
+	}
+	s.stop(syscall.SIGTERM)
+	if code, out := s.code("check", "--deep", "--config", s.path("cmmpd.toml")); code != 0 {
+		t.Errorf("check --deep: %d %s", code, out)
+	}
+}
+
+func (s *site) clientTLS() *tls.Config {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(s.read("pki", "ca.pem")))
+	return &tls.Config{RootCAs: pool, ServerName: "localhost"}
+}
+
+// loadAndKill sends over many connections, kills the program amid it, and notes what was
+// acknowledged.
+func (s *site) loadAndKill(round int, acked map[string]int, tried map[string]bool) {
+	conf := s.clientTLS()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	enough := make(chan struct{}) // closed when some messages of this round are acknowledged
+	count := 0
+	for conn := range crashConns {
+		wg.Go(func() {
+			c, err := smtp.DialStartTLS(fmt.Sprintf("127.0.0.1:%d", s.base+25), conf)
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			for i := 0; ; i++ {
+				user := (conn + i) % crashUsers
+				id := fmt.Sprintf("r%d-c%d-%d", round, conn, i)
+				mu.Lock()
+				tried[id] = true
+				mu.Unlock()
+				msg := fmt.Sprintf("From: sender@example.org\r\nTo: bench%d@bench.test\r\nSubject: load\r\nX-Bench-Id: %s\r\n\r\n%s\r\n", user, id, strings.Repeat("some text of a message\r\n", 150))
+				if err := c.SendMail("sender@example.org", []string{fmt.Sprintf("bench%d@bench.test", user)}, strings.NewReader(msg)); err != nil {
+					return
+				}
+				mu.Lock()
+				acked[id] = user
+				if count++; count == 200*(round+1) {
+					close(enough)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	select {
+	case <-enough:
+	case <-time.After(time.Minute):
+		s.t.Error("the load did not get through")
+	}
+	s.stop(syscall.SIGKILL)
+	wg.Wait()
+}
+
+// benchIDs lists the identifiers in every bench user's INBOX, and how often each is there.
+func (s *site) benchIDs() map[int]map[string]int {
+	found := make(map[int]map[string]int)
+	for user := range crashUsers {
+		ids, err := s.inboxIDs(fmt.Sprintf("bench%d", user))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		found[user] = ids
+	}
+	return found
+}
+
+func (s *site) inboxIDs(user string) (map[string]int, error) {
+	c, err := imapclient.DialTLS(fmt.Sprintf("127.0.0.1:%d", s.base+993), &imapclient.Options{TLSConfig: s.clientTLS()})
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if err := c.Login(user, "benchpass").Wait(); err != nil {
+		return nil, err
+	}
+	box, err := c.Select("INBOX", nil).Wait()
+	if err != nil || box.NumMessages == 0 {
+		return nil, err
+	}
+	section := &imap.FetchItemBodySection{Peek: true}
+	msgs, err := c.Fetch(imap.SeqSet{imap.SeqRange{Start: 1, Stop: 0}}, &imap.FetchOptions{BodySection: []*imap.FetchItemBodySection{section}}).Collect()
+	if err != nil {
+		return nil, err
+	}
+	ids := make(map[string]int)
+	for _, m := range msgs {
+		body := m.FindBodySection(section)
+		_, rest, ok := bytes.Cut(body, []byte("X-Bench-Id: "))
+		id, text, _ := bytes.Cut(rest, []byte("\r\n"))
+		if !ok || bytes.Count(text, []byte("some text of a message\r\n")) != 150 {
+			return nil, errors.New("a message is not whole")
+		}
+		ids[string(id)]++
+	}
+	return ids, c.Logout().Wait()
+}
+
+// TestServeAgain starts the program on ports that are taken, and two on one folder.
+func TestServeAgain(t *testing.T) {
+	s := newSite(t)
+	code, out := s.code("serve", "--config", s.path("cmmpd.toml"))
+	if code != 1 || out == "" {
+		t.Errorf("a second daemon on the same folder: exit %d: %s", code, out)
+	}
+	if _, err := os.Stat(s.path("cmmpd.sock")); err != nil {
+		t.Errorf("the second daemon has taken the first one's socket away: %v", err)
+	}
+}
