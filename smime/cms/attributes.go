@@ -40,45 +40,28 @@ type attributes map[OID][][]byte
 // maxAttributes bounds one set.
 const maxAttributes = 64
 
-// checkSorted says whether the members of the SET OF set, which is DER, are in order.
-func checkSorted(set []byte) error {
-	h, err := readHeader(set)
-	if err != nil {
-		return err
-	}
-	var last []byte
-	for b := set[h.size:]; len(b) > 0; {
-		m, err := readHeader(b)
-		if err != nil {
-			return err
-		}
-		member := b[:m.size+m.length]
-		if bytes.Compare(last, member) > 0 {
-			return errUnsorted
-		}
-		last, b = member, b[len(member):]
-	}
-	return nil
-}
-
 // parseAttributes reads a SET OF Attribute, which must be strict DER.
 func parseAttributes(set []byte) (attributes, error) {
 	if err := checkDER(set, maxDepth); err != nil {
-		return nil, err
-	}
-	if err := checkSorted(set); err != nil {
 		return nil, err
 	}
 	r, err := (&reader{&budget{elements: 10000, depth: maxDepth}, set, 0}).enter(tagSet)
 	if err != nil {
 		return nil, err
 	}
+	members, err := r.setMembers()
+	if err != nil {
+		return nil, err
+	}
+	if len(members) > maxAttributes {
+		return nil, errTooMany
+	}
 	all := make(attributes)
-	for n := 0; r.more(); n++ {
-		if n == maxAttributes {
-			return nil, errTooMany
+	for _, e := range members {
+		if e.tag != tagSequence {
+			return nil, errAttribute
 		}
-		attr, err := r.enter(tagSequence)
+		attr, err := r.inside(e)
 		if err != nil {
 			return nil, err
 		}
@@ -86,23 +69,36 @@ func parseAttributes(set []byte) (attributes, error) {
 		if err != nil {
 			return nil, err
 		}
-		values, err := attr.enter(tagSet)
+		in, err := attr.enter(tagSet)
 		if err != nil {
 			return nil, err
 		}
-		if !values.more() {
-			return nil, errAttribute
+		values, err := in.setMembers()
+		if err != nil || len(values) == 0 {
+			return nil, errors.Join(errAttribute, err)
 		}
-		for values.more() {
-			v, err := values.next()
-			if err != nil {
-				return nil, err
-			}
+		for _, v := range values {
 			all[id] = append(all[id], v.raw)
 		}
 		if err := attr.end(); err != nil {
 			return nil, err
 		}
+	}
+	return all, nil
+}
+
+// setMembers reads all of a SET OF, whose members DER wants in order (X.690, section
+// 11.6).
+func (r *reader) setMembers() (all []element, err error) {
+	for r.more() {
+		e, err := r.next()
+		if err != nil {
+			return nil, err
+		}
+		if n := len(all); n > 0 && bytes.Compare(all[n-1].raw, e.raw) > 0 {
+			return nil, errUnsorted
+		}
+		all = append(all, e)
 	}
 	return all, nil
 }

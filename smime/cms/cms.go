@@ -14,6 +14,7 @@ package cms
 
 import (
 	"errors"
+	"fmt"
 
 	"cmmpd/internal/mail"
 )
@@ -71,6 +72,14 @@ func malformed(cause error) error {
 		return mail.E(mail.TooLarge, "the S/MIME structure is too large", cause)
 	}
 	return mail.E(mail.Invalid, "the S/MIME structure is malformed", cause)
+}
+
+// guard turns a panic into an error of kind Internal. None is known, but a message must
+// not be able to stop the platform (THREATS C11).
+func guard(err *error) {
+	if v := recover(); v != nil {
+		*err = mail.E(mail.Internal, "", fmt.Errorf("panic in cms: %v", v))
+	}
 }
 
 // ContentType says which kind of ContentInfo ber holds without reading further.

@@ -24,6 +24,15 @@ const maxTries = 4
 // ErrDecrypt; only when k itself cannot answer now (kinds Unavailable and Busy) is its
 // error passed on.
 func (e *Enveloped) Decrypt(k KeyOpener) (plain []byte, err error) {
+	defer func() {
+		if recover() != nil {
+			plain, err = nil, ErrDecrypt // like any other damaged message
+		}
+	}()
+	return e.decrypt(k)
+}
+
+func (e *Enveloped) decrypt(k KeyOpener) ([]byte, error) {
 	cert := k.Certificate()
 	if !e.mayOpen || checkCertificate(cert) != nil {
 		return nil, ErrDecrypt

@@ -21,7 +21,8 @@ type Enveloped struct {
 // ParseEnveloped reads a ContentInfo that holds EnvelopedData or AuthEnvelopedData.
 // Recipients of unknown kinds are listed as Other. Errors are of kind Invalid,
 // TooLarge, or Unsupported for other content types.
-func ParseEnveloped(ber []byte, lim Limits) (*Enveloped, error) {
+func ParseEnveloped(ber []byte, lim Limits) (e *Enveloped, err error) {
+	defer guard(&err)
 	lim = lim.withDefaults()
 	id, r, err := openContentInfo(ber, lim)
 	if err != nil {
@@ -30,7 +31,7 @@ func ParseEnveloped(ber []byte, lim Limits) (*Enveloped, error) {
 	if id != EnvelopedData && id != AuthEnvelopedData {
 		return nil, notA("EnvelopedData", id)
 	}
-	e, err := readEnveloped(r, lim, id == AuthEnvelopedData)
+	e, err = readEnveloped(r, lim, id == AuthEnvelopedData)
 	if err != nil {
 		return nil, malformed(err)
 	}

@@ -39,7 +39,8 @@ func (si *SignerInfo) Matches(c *x509.Certificate) bool {
 // ParseSigned reads a ContentInfo that holds SignedData. A structure without signers
 // (certs-only) is no error. Errors are of kind Invalid, TooLarge, or Unsupported for
 // other content types.
-func ParseSigned(ber []byte, lim Limits) (*Signed, error) {
+func ParseSigned(ber []byte, lim Limits) (s *Signed, err error) {
+	defer guard(&err)
 	lim = lim.withDefaults()
 	id, r, err := openContentInfo(ber, lim)
 	if err != nil {
@@ -48,7 +49,7 @@ func ParseSigned(ber []byte, lim Limits) (*Signed, error) {
 	if id != SignedData {
 		return nil, notA("SignedData", id)
 	}
-	s, err := readSigned(r, lim)
+	s, err = readSigned(r, lim)
 	if err != nil {
 		return nil, malformed(err)
 	}

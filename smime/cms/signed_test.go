@@ -5,7 +5,9 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -235,5 +237,155 @@ func TestSignedLimitsAndKinds(t *testing.T) {
 	}
 	if _, err := s.Verify(0, nil, all["alice"].cert); err != nil {
 		t.Errorf("with the certificate at hand: %v", err)
+	}
+}
+
+// TestAttributesAsContent: the signed attributes of one message, passed off as the
+// content of another that has none, carry a good signature, and must not pass.
+func TestAttributesAsContent(t *testing.T) {
+	carol := people(t)["carol"]
+	der, err := Sign(nil, []byte("real"), true, []SignerSpec{{carol.cert, carol.key}}, SignOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ParseSigned(der, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	attrs := s.Signers[0].attrs
+	s.Signers[0].attrs = nil
+	if _, err := s.Verify(0, attrs); mail.KindOf(err) != mail.Invalid {
+		t.Errorf("attributes passed as content: %v", err)
+	}
+	for _, content := range []string{"", "\x04\x02ab", "A\x0200", "\x31\x00", "\x31\x80\x00\x00", "\x11\x02ab", "1 January"} {
+		if err := checkBare(Data, []byte(content)); err != nil {
+			t.Errorf("%q: %v", content, err)
+		}
+	}
+	if err := checkBare(SignedData, nil); err == nil {
+		t.Error("no signed attributes over another type than data")
+	}
+}
+
+// TestSignedAttributeRules builds sets of attributes and says which may stand.
+func TestSignedAttributeRules(t *testing.T) {
+	carol, erin := people(t)["carol"].cert, people(t)["erin"].cert
+	digest := sum(crypto.SHA256, []byte("x"))
+	contentType := attribute(oidAttrContentType, Data.der())
+	messageDigest := attribute(oidAttrMessageDigest, tlv(derOctetString, digest))
+	at := func(s string, id byte) []byte { return attribute(oidAttrSigningTime, tlv(id, []byte(s))) }
+	unknown := attribute("1.2.3", small(1))
+	twice := func(id OID, a, b []byte) []byte { return tlv(derSequence, id.der(), setOf(derSet, [][]byte{a, b})) }
+	certID := func(c *x509.Certificate) []byte { return attribute(oidAttrSigningCertV2, signingCertificateV2(c)) }
+	sha384ID := attribute(oidAttrSigningCertV2, tlv(derSequence, tlv(derSequence, tlv(derSequence,
+		hashAlgorithm(crypto.SHA384, nil).der(), tlv(derOctetString, sum(crypto.SHA384, carol.Raw))))))
+	v1ID := attribute(oidAttrSigningCert, tlv(derSequence, tlv(derSequence, tlv(derSequence,
+		tlv(derOctetString, sum(crypto.SHA1, carol.Raw))))))
+	for name, v := range map[string]struct {
+		attrs [][]byte
+		good  bool
+	}{
+		"least":                    {[][]byte{contentType, messageDigest}, true},
+		"all":                      {[][]byte{contentType, messageDigest, at("261122110000Z", derUTCTime), certID(carol), unknown}, true},
+		"generalized time":         {[][]byte{contentType, messageDigest, at("20501122110000Z", derGenTime)}, true},
+		"unknown twice":            {[][]byte{contentType, messageDigest, unknown, unknown}, true},
+		"SHA-384 certificate id":   {[][]byte{contentType, messageDigest, sha384ID}, true},
+		"version 1 certificate id": {[][]byte{contentType, messageDigest, v1ID, certID(carol)}, true},
+		"no content type":          {[][]byte{messageDigest}, false},
+		"no digest":                {[][]byte{contentType}, false},
+		"none":                     {nil, false},
+		"content type twice":       {[][]byte{contentType, contentType, messageDigest}, false},
+		"digest twice":             {[][]byte{contentType, messageDigest, messageDigest}, false},
+		"two digests":              {[][]byte{contentType, twice(oidAttrMessageDigest, tlv(derOctetString, digest), tlv(derOctetString))}, false},
+		"another content type":     {[][]byte{attribute(oidAttrContentType, SignedData.der()), messageDigest}, false},
+		"another digest":           {[][]byte{contentType, attribute(oidAttrMessageDigest, tlv(derOctetString, digest[1:]))}, false},
+		"time twice":               {[][]byte{contentType, messageDigest, at("261122110000Z", derUTCTime), at("261122110001Z", derUTCTime)}, false},
+		"bad time":                 {[][]byte{contentType, messageDigest, at("2611221100Z0", derUTCTime)}, false},
+		"another certificate":      {[][]byte{contentType, messageDigest, certID(erin)}, false},
+		"two certificate ids":      {[][]byte{contentType, messageDigest, certID(carol), certID(erin)}, false},
+		"empty certificate id":     {[][]byte{contentType, messageDigest, attribute(oidAttrSigningCertV2, tlv(derSequence))}, false},
+		"no value":                 {[][]byte{contentType, messageDigest, tlv(derSequence, OID("1.2.3").der(), tlv(derSet))}, false},
+		"bad capabilities":         {[][]byte{contentType, messageDigest, attribute(oidAttrCapabilities, small(1))}, false},
+		"capabilities twice": {[][]byte{
+			contentType, messageDigest,
+			twice(oidAttrCapabilities, encodeCapabilities(nil), encodeCapabilities(DefaultCapabilities())),
+		}, false},
+	} {
+		res := SignerResult{Cert: carol}
+		if err := res.readAttributes(setOf(derSet, v.attrs), Data, digest); (err == nil) != v.good {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, set := range map[string][]byte{
+		"out of order":       tlv(derSet, messageDigest, contentType),
+		"indefinite":         append(append([]byte{derSet, 0x80}, append(contentType, messageDigest...)...), 0, 0),
+		"not a set":          setOf(derSequence, [][]byte{contentType, messageDigest}),
+		"too many":           setOf(derSet, append(slices.Repeat([][]byte{unknown}, maxAttributes), contentType, messageDigest)),
+		"not attributes":     tlv(derSet, small(1)),
+		"values in disorder": setOf(derSet, [][]byte{contentType, messageDigest, tlv(derSequence, OID("1.2.3").der(), tlv(derSet, small(2), small(1)))}),
+	} {
+		res := SignerResult{Cert: carol}
+		if err := res.readAttributes(set, Data, digest); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// TestBareSignature: without signed attributes a signature is over the content itself.
+func TestBareSignature(t *testing.T) {
+	carol := people(t)["carol"]
+	s, err := ParseSigned(bare(t, carol, []byte("content")), Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Verify(0, nil, carol.cert); err != nil || got.SignedAttributes || got.Algorithm != "ecdsa-p256-sha256" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := s.Verify(0, nil, people(t)["erin"].cert); mail.KindOf(err) != mail.NotFound {
+		t.Errorf("no certificate: %v", err)
+	}
+}
+
+// TestPanicsAreErrors: what a key or a library does must not stop the platform.
+func TestPanicsAreErrors(t *testing.T) {
+	f := func() (err error) {
+		defer guard(&err)
+		panic("boo")
+	}
+	if err := f(); mail.KindOf(err) != mail.Internal || mail.PublicOf(err) != "" {
+		t.Error(err)
+	}
+	alice := people(t)["alice"]
+	e := &Enveloped{Cipher: AES256CBC, mayOpen: true, Recipients: []RecipientInfo{{
+		Kind: KeyTrans, Issuer: alice.cert.RawIssuer, Serial: alice.cert.SerialNumber, transport: &RSATransport{},
+	}}}
+	if _, err := e.Decrypt(panics{alice.opener(t)}); !errors.Is(err, ErrDecrypt) {
+		t.Error(err)
+	}
+}
+
+type panics struct{ KeyOpener }
+
+func (panics) DecryptKey(RSATransport, []byte, int) ([]byte, error) { panic("boo") }
+
+// TestCertificatesOfOneName: a certificate that bears the signer's name but has another
+// key must not stand in the way of the right one.
+func TestCertificatesOfOneName(t *testing.T) {
+	carol, eve := people(t)["carol"], people(t)["eve"]
+	twin := selfSigned("carol", carol.cert.SerialNumber.Int64(), eve.key)
+	der, err := Sign(nil, []byte("x"), false, []SignerSpec{{carol.cert, carol.key}}, SignOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ParseSigned(der, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Certificates = []*x509.Certificate{twin}
+	if _, err := s.Verify(0, nil); mail.KindOf(err) != mail.Unsupported {
+		t.Errorf("only the twin: %v", err)
+	}
+	if got, err := s.Verify(0, nil, carol.cert); err != nil || !got.Cert.Equal(carol.cert) {
+		t.Errorf("the twin and the right one: %v", err)
 	}
 }

@@ -29,13 +29,15 @@ type SignerResult struct {
 
 // Verify checks the i-th signature (RFC 5652, section 5.4 to 5.6). content is the
 // detached content, and must be nil where the message carries its own. The signer's
-// certificate is looked for in the message and then among known. Signed attributes must
+// certificate is looked for in the message and then among known; where several bear the
+// name, the first with which the signature is good counts. Signed attributes must
 // be DER, hold content-type and message-digest once, signing-time at most once, and, if
 // they name a certificate, name this one.
 //
 // Errors are of kind Invalid (the signature is not good), NotFound (no certificate for
 // it), or Unsupported (an algorithm or key that is not accepted).
-func (s *Signed) Verify(i int, content []byte, known ...*x509.Certificate) (SignerResult, error) {
+func (s *Signed) Verify(i int, content []byte, known ...*x509.Certificate) (res SignerResult, err error) {
+	defer guard(&err)
 	if i < 0 || i >= len(s.Signers) {
 		return SignerResult{}, mail.E(mail.NotFound, "there is no such signature", nil)
 	}
@@ -48,10 +50,33 @@ func (s *Signed) Verify(i int, content []byte, known ...*x509.Certificate) (Sign
 		return SignerResult{}, mail.E(mail.Invalid, "the signed content is missing", nil)
 	}
 	si := &s.Signers[i]
-	cert := s.find(si, known)
-	if cert == nil {
-		return SignerResult{}, mail.E(mail.NotFound, "the signer's certificate is missing", nil)
+	err = mail.E(mail.NotFound, "the signer's certificate is missing", nil)
+	for _, cert := range s.candidates(si, known) {
+		if res, err = s.verifyWith(si, cert, content); err == nil {
+			return res, nil
+		}
 	}
+	return SignerResult{}, err
+}
+
+// candidates are the certificates that si names. Several may bear one name: a renewed
+// certificate keeps its key identifier, and a message may carry anything.
+func (s *Signed) candidates(si *SignerInfo, known []*x509.Certificate) (all []*x509.Certificate) {
+	for _, list := range [][]*x509.Certificate{s.Certificates, known} {
+		for _, c := range list {
+			if si.Matches(c) && len(all) < maxCandidates {
+				all = append(all, c)
+			}
+		}
+	}
+	return all
+}
+
+// maxCandidates bounds how many certificates are tried for one signature.
+const maxCandidates = 8
+
+// verifyWith checks si against the key of cert.
+func (s *Signed) verifyWith(si *SignerInfo, cert *x509.Certificate, content []byte) (SignerResult, error) {
 	scheme, err := si.scheme(cert)
 	if err == nil && scheme.hash == crypto.SHA1 && !s.sha1 {
 		err = errors.New("SHA-1 is not accepted")
@@ -74,18 +99,6 @@ func (s *Signed) Verify(i int, content []byte, known ...*x509.Certificate) (Sign
 		return SignerResult{}, mail.E(mail.Invalid, "the signature is not good", err)
 	}
 	return res, nil
-}
-
-// find returns the certificate that si names.
-func (s *Signed) find(si *SignerInfo, known []*x509.Certificate) *x509.Certificate {
-	for _, list := range [][]*x509.Certificate{s.Certificates, known} {
-		for _, c := range list {
-			if si.Matches(c) {
-				return c
-			}
-		}
-	}
-	return nil
 }
 
 // checkBare says whether a content may be signed without signed attributes: only the
