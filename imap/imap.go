@@ -1,6 +1,10 @@
 // Package imap is the IMAP front end: IMAP4rev1 (RFC 3501) with the extensions that
 // capability.go names. It is our own protocol engine over the data types of
 // go-imap/v2; docs/decisions.md says why. The grammar is in package wire.
+//
+// A connection is served by one goroutine, IDLE included. What it writes is collected and goes
+// out when it is about to wait for the client, or when the buffer is full; nothing is ever
+// written while a lock of the store is held.
 package imap
 
 import (
@@ -9,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,14 +52,19 @@ type Options struct {
 
 // Server serves IMAP. It is safe for concurrent use.
 type Server struct {
-	o      Options
-	cancel context.CancelFunc
-	ctx    context.Context // ends when Shutdown gives up waiting
+	o        Options
+	tls      *tls.Config
+	commands map[string]command
+	buffers  sync.Pool       // of *[]byte, for output
+	ctx      context.Context // ends when Shutdown gives up waiting
+	cancel   context.CancelFunc
 
 	mu        sync.Mutex // guards what follows
 	closing   bool
 	listeners map[net.Listener]struct{}
-	wg        sync.WaitGroup
+	conns     map[*conn]struct{}
+	perAddr   map[string]int
+	wg        sync.WaitGroup // one for each connection; Add only while closing is false
 }
 
 // ErrServerClosed is what Serve returns after Shutdown.
@@ -72,19 +82,140 @@ func New(o Options) (*Server, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Server{o: o, listeners: map[net.Listener]struct{}{}}
+	s := &Server{
+		o: o, tls: o.TLS.Clone(), commands: commandTable(),
+		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, perAddr: map[string]int{},
+	}
+	if !slices.Contains(s.tls.NextProtos, alpn) {
+		s.tls.NextProtos = append(slices.Clone(s.tls.NextProtos), alpn)
+	}
+	s.tls.DynamicRecordSizingDisabled = true // few and full records: our output is collected already
+	s.buffers.New = func() any { b := make([]byte, 0, bufferSize+spare); return &b }
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
 
+// alpn is the name of the protocol in TLS (RFC 7301 and its registry).
+const alpn = "imap"
+
 // Serve accepts connections on ln until Shutdown; implicitTLS is for port 993. It closes ln.
-// After Shutdown the error is ErrServerClosed.
+// After Shutdown, or when ctx ends, the error is ErrServerClosed.
 func (s *Server) Serve(ctx context.Context, ln net.Listener, implicitTLS bool) error {
-	return mail.E(mail.Unsupported, "", nil)
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		ln.Close()
+		return ErrServerClosed
+	}
+	s.listeners[ln] = struct{}{}
+	s.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	defer s.forget(ln)
+	for {
+		nc, err := ln.Accept()
+		if err != nil {
+			var ne net.Error
+			switch {
+			case ctx.Err() != nil || s.isClosing():
+				return ErrServerClosed
+			case errors.As(err, &ne) && ne.Timeout() || isTemporary(err):
+				s.o.Log.Warn("imap: accept", "err", err)
+				select {
+				case <-time.After(100 * time.Millisecond): // out of file descriptors: let some connections end
+					continue
+				case <-ctx.Done():
+					return ErrServerClosed
+				}
+			}
+			return err
+		}
+		s.start(nc, implicitTLS)
+	}
 }
 
-// Shutdown tells every client BYE and waits until all connections have ended or ctx
-// is done; then it closes what is left.
+func (s *Server) forget(ln net.Listener) {
+	ln.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, ln)
+}
+
+func (s *Server) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// start serves nc in a goroutine of its own, unless a limit says no.
+func (s *Server) start(nc net.Conn, implicitTLS bool) {
+	c := newConn(s, nc)
+	addr := addrOf(nc)
+	s.mu.Lock()
+	lim := s.o.Limits
+	full := s.closing || len(s.conns) >= lim.Connections || (lim.Loopback || !loopback(addr)) && s.perAddr[addr] >= lim.ConnectionsPerAddr
+	if full {
+		s.mu.Unlock()
+		nc.Close()
+		return
+	}
+	s.conns[c] = struct{}{}
+	s.perAddr[addr]++
+	s.wg.Add(1)
+	s.mu.Unlock()
+	go func() {
+		defer s.wg.Done()
+		defer func() {
+			nc.Close()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.conns, c)
+			if s.perAddr[addr]--; s.perAddr[addr] == 0 {
+				delete(s.perAddr, addr)
+			}
+		}()
+		defer s.recover(c)
+		serve(s, c, implicitTLS)
+	}()
+}
+
+// recover keeps a fault in one session from ending the program.
+func (s *Server) recover(c *conn) {
+	if r := recover(); r != nil {
+		s.o.Log.Error("imap: a session ended by a fault of ours", "remote", c.remote(), "fault", r, "stack", stack())
+	}
+}
+
+// Shutdown says BYE to every client when its command has ended, and waits until all
+// connections have ended or ctx is done; then it closes what is left, and the error is
+// that of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
-	return nil
+	s.mu.Lock()
+	s.closing = true
+	for ln := range s.listeners {
+		ln.Close()
+	}
+	for c := range s.conns {
+		c.shutdown()
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		s.cancel()
+		return nil
+	case <-ctx.Done():
+	}
+	s.cancel()
+	s.mu.Lock()
+	for c := range s.conns {
+		c.raw.Close()
+	}
+	s.mu.Unlock()
+	<-done
+	return ctx.Err()
 }

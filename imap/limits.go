@@ -18,8 +18,9 @@ type Limits struct {
 	BadCommands        int           // malformed commands in a row before the connection is closed; default 20
 	EarlyBad           int           // the same before log-in; default 5
 	LoginAttempts      int           // failed log-ins on one connection; default 3
-	EarlyIdle          time.Duration // silence before log-in; default 2 minutes
+	EarlyIdle          time.Duration // all the time until log-in; default 2 minutes
 	Idle               time.Duration // silence after log-in, IDLE included; default 31 minutes (RFC 3501, section 5.4: at least 30)
+	Search             time.Duration // one SEARCH; default 2 minutes
 	Progress           time.Duration // silence inside a command, and a write that does not move; default 1 minute
 }
 
@@ -38,6 +39,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.LoginAttempts, 3)
 	def(&l.EarlyIdle, 2*time.Minute)
 	def(&l.Idle, 31*time.Minute)
+	def(&l.Search, 2*time.Minute)
 	def(&l.Progress, time.Minute)
 	return l
 }

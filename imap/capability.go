@@ -1,0 +1,30 @@
+package imap
+
+import (
+	"strings"
+
+	"cmmpd/imap/wire"
+)
+
+// capabilities is what the server offers in the state that the session is in.
+func (s *session) capabilities() string {
+	caps := []string{"IMAP4rev1", "LITERAL-", "SASL-IR", "ID"}
+	switch {
+	case s.user != nil:
+		caps = append(caps, "ENABLE", "IDLE", "UIDPLUS", "MOVE", "SPECIAL-USE", "CREATE-SPECIAL-USE", "NAMESPACE", "UNSELECT", "CHILDREN")
+	case s.secure:
+		caps = append(caps, "AUTH=PLAIN", "AUTH=LOGIN")
+	default:
+		caps = append(caps, "STARTTLS", "LOGINDISABLED")
+	}
+	return strings.Join(caps, " ")
+}
+
+func cmdCapability(s *session, p *wire.Parser) (string, error) {
+	if err := p.End(); err != nil {
+		return "", err
+	}
+	s.c.write("* CAPABILITY " + s.capabilities())
+	s.c.end()
+	return "", nil
+}

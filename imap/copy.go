@@ -1,0 +1,66 @@
+package imap
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/emersion/go-imap/v2"
+
+	"cmmpd/imap/wire"
+	"cmmpd/internal/mail"
+	"cmmpd/storage"
+)
+
+// transfer is intake's Copy or Move.
+type transfer func(ctx context.Context, who *mail.Principal, acct *storage.Account, from *storage.Mailbox, uids imap.UIDSet, dest string) (storage.CopyResult, error)
+
+// cmdCopy copies messages within the account (RFC 3501, section 6.4.7), all or none.
+func cmdCopy(s *session, p *wire.Parser) (string, error) {
+	res, err := s.transfer(p, s.srv.o.Intake.Copy, false)
+	if err != nil || len(res.To) == 0 {
+		return "", err
+	}
+	return copyUID(res), nil
+}
+
+// cmdMove moves them in one act (RFC 6851). COPYUID goes ahead in a response of its
+// own, because EXPUNGE follows it (section 4.3).
+func cmdMove(s *session, p *wire.Parser) (string, error) {
+	res, err := s.transfer(p, s.srv.o.Intake.Move, true)
+	if err != nil || len(res.To) == 0 {
+		return "", err
+	}
+	s.respond("*", "OK", copyUID(res), "Moved")
+	return "", nil
+}
+
+func (s *session) transfer(p *wire.Parser, act transfer, write bool) (storage.CopyResult, error) {
+	var none storage.CopyResult
+	set := p.Set()
+	p.SP()
+	dest := mailboxName(p)
+	if err := p.End(); err != nil {
+		return none, err
+	}
+	if write {
+		if err := s.writable(); err != nil {
+			return none, err
+		}
+	}
+	_, uids, err := s.view.pick(set, s.uid)
+	if err != nil || len(uids) == 0 {
+		return none, err
+	}
+	res, err := act(s.ctx, &s.user.who, s.user.acct, s.view.mbox, uids, dest)
+	if err != nil {
+		return none, tryCreate(err)
+	}
+	return res, nil
+}
+
+// copyUID is the response code of RFC 4315, section 3.
+func copyUID(r storage.CopyResult) string {
+	b := fmt.Appendf(nil, "COPYUID %d ", r.UIDValidity)
+	b = append(wire.AppendNums(b, r.From), ' ')
+	return string(wire.AppendNums(b, r.To))
+}

@@ -1,0 +1,178 @@
+package imap
+
+import (
+	"cmmpd/imap/wire"
+	"cmmpd/internal/mail"
+	"cmmpd/storage"
+)
+
+// cmdFetch sends data of messages (RFC 3501, section 6.4.5). A message that is damaged is
+// left out and makes the answer NO; the others are served.
+func cmdFetch(s *session, p *wire.Parser) (string, error) {
+	set := p.Set()
+	p.SP()
+	items := p.FetchItems()
+	if err := p.End(); err != nil {
+		return "", err
+	}
+	rs, err := s.view.ranges(set, s.uid)
+	if err != nil {
+		return "", err
+	}
+	f := newFetch(s, items)
+	if f.flags {
+		s.tellKeywords()
+	}
+	for _, r := range rs {
+		for i := r.First; i <= r.Last; i++ {
+			if f.marks && (i-r.First)%markBatch == 0 {
+				if err := f.mark(i, min(r.Last, i+markBatch-1)); err != nil {
+					return "", err
+				}
+			}
+			if err := f.message(i); err != nil {
+				return "", err
+			}
+		}
+	}
+	return "", f.err
+}
+
+// fetch is one FETCH command.
+type fetch struct {
+	s       *session
+	items   []wire.FetchItem
+	summary bool // an item needs the summary
+	marks   bool // the messages become \Seen
+	flags   bool // FLAGS is among the items
+	err     error
+}
+
+func newFetch(s *session, items []wire.FetchItem) *fetch {
+	f := &fetch{s: s}
+	if s.uid {
+		f.items = append(f.items, wire.FetchItem{Kind: wire.FetchUID})
+	}
+	for _, it := range items {
+		switch it.Kind {
+		case wire.FetchUID:
+			if s.uid {
+				continue
+			}
+		case wire.FetchFlags:
+			f.flags = true
+		case wire.FetchEnvelope, wire.FetchBody, wire.FetchBodyStructure:
+			f.summary = true
+		case wire.FetchSection, wire.FetchRFC822, wire.FetchRFC822Header, wire.FetchRFC822Text:
+			f.summary = true
+			f.marks = f.marks || !it.Section.Peek && !s.view.readOnly
+		}
+		f.items = append(f.items, it)
+	}
+	return f
+}
+
+// markBatch is how many messages are marked \Seen at a time, just before they are sent.
+const markBatch = 64
+
+// mark sets \Seen on the messages first to last of the view that are not.
+func (f *fetch) mark(first, last uint32) error {
+	v := f.s.view
+	any := false
+	for i := first; i <= last && !any; i++ {
+		m, ok := v.mbox.Get(v.uids[i])
+		any = ok && !m.Flags.Has(storage.FlagSeen)
+	}
+	if !any {
+		return nil
+	}
+	uids := uidSet(v.uids[first], v.uids[last])
+	changed, _, err := v.mbox.StoreFlags(f.s.ctx, uids, storage.AddFlags, []string{storage.FlagSeen}, 0)
+	if err != nil {
+		return err
+	}
+	v.known(changed)
+	f.s.tellKeywords()
+	return nil
+}
+
+// message sends the response for message i of the view. An error ends the command; what is
+// wrong with this message alone goes to f.err.
+func (f *fetch) message(i uint32) error {
+	s, v := f.s, f.s.view
+	m, ok := v.mbox.Get(v.uids[i])
+	if !ok {
+		if err := s.expunged(); f.err == nil {
+			f.err = err
+		}
+		return nil
+	}
+	src := source{ctx: s.ctx, mbox: v.mbox, uid: m.UID}
+	defer src.close()
+	s.c.buffer()
+	start, sends := len(s.c.out), s.c.sends
+	err := f.respond(i+1, &m, &src)
+	if err == nil {
+		s.c.end()
+		return s.c.err
+	}
+	if s.c.sends != sends {
+		// A part of the response is out, and cannot be taken back.
+		s.log.Error("imap: a message could not be read to its end", "uid", m.UID, "err", err)
+		s.c.out, s.over = s.c.out[:0], true
+		return errAnswered
+	}
+	s.c.out = s.c.out[:start]
+	s.log.Warn("imap: a message cannot be served", "uid", m.UID, "err", err)
+	if f.err == nil {
+		f.err = err
+		if _, still := v.mbox.Get(m.UID); !still && mail.KindOf(err) == mail.NotFound {
+			f.err = s.expunged()
+		}
+	}
+	return s.ctx.Err()
+}
+
+func (f *fetch) respond(seq uint32, m *storage.Msg, src *source) error {
+	s := f.s
+	if f.summary {
+		if err := src.open(); err != nil {
+			return err
+		}
+	}
+	_, news := s.view.told[m.UID]
+	news = news && f.marks && !f.flags
+	c := s.c
+	c.out = append(wire.AppendNumber(append(c.out, "* "...), seq), " FETCH ("...)
+	if news {
+		c.out = append(s.view.appendFlags(c.out, m), ' ')
+	}
+	for i := range f.items {
+		it := &f.items[i]
+		if i > 0 {
+			c.out = append(c.out, ' ')
+		}
+		switch it.Kind {
+		case wire.FetchUID:
+			c.out = wire.AppendNumber(append(c.out, "UID "...), m.UID)
+		case wire.FetchFlags:
+			c.out = s.view.appendFlags(c.out, m)
+		case wire.FetchInternalDate:
+			c.out = wire.AppendDateTime(append(c.out, "INTERNALDATE "...), m.InternalDate)
+		case wire.FetchSize:
+			c.out = wire.AppendNumber(append(c.out, "RFC822.SIZE "...), m.Size)
+		case wire.FetchEnvelope:
+			c.out = appendEnvelope(append(c.out, "ENVELOPE "...), src.sum.Index.Root.Envelope)
+		case wire.FetchBody:
+			c.out = appendStructure(append(c.out, "BODY "...), src.sum.Index.Root, false)
+		case wire.FetchBodyStructure:
+			c.out = appendStructure(append(c.out, "BODYSTRUCTURE "...), src.sum.Index.Root, true)
+		default:
+			if err := f.section(it, src); err != nil {
+				return err
+			}
+		}
+	}
+	c.out = append(c.out, ')')
+	return nil
+}

@@ -1,0 +1,71 @@
+package imap
+
+import (
+	"cmmpd/imap/wire"
+	"cmmpd/storage"
+)
+
+// statusItem is what STATUS can ask for (RFC 3501, section 6.3.10).
+type statusItem struct {
+	name  string
+	value func(st *storage.Status) uint64
+}
+
+func statusItems() []statusItem {
+	return []statusItem{
+		{"MESSAGES", func(st *storage.Status) uint64 { return uint64(st.Messages) }},
+		{"RECENT", func(st *storage.Status) uint64 { return uint64(st.Recent) }},
+		{"UIDNEXT", func(st *storage.Status) uint64 { return uint64(st.UIDNext) }},
+		{"UIDVALIDITY", func(st *storage.Status) uint64 { return uint64(st.UIDValidity) }},
+		{"UNSEEN", func(st *storage.Status) uint64 { return uint64(st.Unseen) }},
+	}
+}
+
+// cmdStatus answers from counters; the mailbox is not opened.
+func cmdStatus(s *session, p *wire.Parser) (string, error) {
+	name := mailboxName(p)
+	p.SP()
+	items := takeStatusItems(p)
+	if err := p.End(); err != nil {
+		return "", err
+	}
+	st, err := s.user.acct.Status(s.ctx, name)
+	if err != nil {
+		return "", err
+	}
+	s.sendStatus(name, items, &st)
+	return "", nil
+}
+
+// takeStatusItems takes the list of items.
+func takeStatusItems(p *wire.Parser) []statusItem {
+	known := statusItems()
+	var items []statusItem
+	p.List(func() {
+		word := p.Word()
+		for _, it := range known {
+			if it.name == word {
+				items = append(items, it)
+				return
+			}
+		}
+		p.Fail(&wire.Error{Text: "Unknown status item"})
+	})
+	if len(items) == 0 {
+		p.Fail(&wire.Error{Text: "No status item is named"})
+	}
+	return items
+}
+
+func (s *session) sendStatus(name string, items []statusItem, st *storage.Status) {
+	s.c.write("* STATUS ")
+	b := append(wire.AppendMailbox(s.c.out, name), " ("...)
+	for i, it := range items {
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = wire.AppendNumber(append(append(b, it.name...), ' '), it.value(st))
+	}
+	s.c.out = append(b, ')')
+	s.c.end()
+}
