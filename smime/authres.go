@@ -39,7 +39,7 @@ func token(s string) string {
 	if s == "" {
 		return "localhost"
 	}
-	return s
+	return s[:min(len(s), maxValue)]
 }
 
 // comment is text within parentheses (RFC 5322, section 3.2.2).

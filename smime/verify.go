@@ -134,14 +134,6 @@ func (g *Gateway) verifySigned(s *cms.Signed, content []byte, author mail.Addres
 		}
 		return r
 	}
-	if content == nil {
-		content = s.Content
-	}
-	if !sr.SignedAttributes && bytes.HasPrefix(content, []byte{0x31}) {
-		// The DER of another signature's attributes, passed off as content.
-		r.Status, r.Reason = Fail, "the signature does not fit the content"
-		return r
-	}
 	return g.believe(r, author, s.Certificates)
 }
 
