@@ -2,14 +2,21 @@
 // platform, an LDAP client. It speaks plain LDAP v3 (RFC 4511) and asks nothing that
 // only our own server could answer, so that the same code serves an in-process
 // embedded directory and an OpenLDAP of the government's own, by Options alone.
+//
+// "Nobody has this address" and "the directory cannot answer" are never mixed up: the
+// first is mail.NotFound, the second mail.Unavailable, which is temporary.
 package directory
 
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
+
+	"github.com/go-ldap/ldap/v3"
 
 	"cmmpd/internal/mail"
 )
@@ -18,16 +25,17 @@ import (
 type Options struct {
 	// Dial opens a connection: in process server.Server.Dial, else TCP or TCP with TLS.
 	Dial func(ctx context.Context) (net.Conn, error)
-	// StartTLS, if not nil, upgrades each connection before anything is asked (RFC 4511, 4.14).
+	// StartTLS, if not nil, upgrades each connection before anything is asked (RFC
+	// 4511, section 4.14). It needs ServerName.
 	StartTLS *tls.Config
 	// Trusted says that the connections of Dial carry the service's identity already
 	// (in process): nothing is bound before a search.
 	Trusted      bool
-	BindDN       string // the service identity of searches; unused if Trusted
+	BindDN       string // the service identity of searches; unused if Trusted; empty: anonymous
 	BindPassword string
 	BaseDN       string
 	Names        Names         // attribute names; the zero value is our own schema
-	Connections  int           // connections for searches; default 4
+	Connections  int           // for searches, and as many for binds; default 4
 	Timeout      time.Duration // of one operation; default 10 s
 	CacheTTL     time.Duration // how long an answer may be used again; default 10 s; negative: never
 	CacheEntries int           // default 10,000
@@ -35,81 +43,220 @@ type Options struct {
 	Now          func() time.Time
 }
 
-// Kind says what an entry is.
-type Kind uint8
-
-// The kinds of entries.
+// Limits of groups.
 const (
-	Person Kind = iota
-	Post
-	Group
+	maxGroupDepth = 10
+	maxMembers    = 10000
 )
 
-// Entry is one person, post or group of the directory.
-type Entry struct {
-	Kind         Kind
-	Account      mail.AccountID // entryUUID; empty for groups
-	UID          string
-	DN           string
-	Name         string // for people to read
-	Address      mail.Address
-	Aliases      []mail.Address
-	Certificates [][]byte // DER
-	Profile      string   // "", "oaep" or "pkcs1v15"
-	Clearance    mail.Label
-	Members      []string // DNs, of a group
-	Holder       string   // DN, of a post
-	Roles        []string
-	Department   string
-}
-
-// Directory is the resolver. It may be used by several goroutines.
+// Directory is the resolver. It may be used by several goroutines. What it returns may
+// be shared with other callers: do not change the slices.
 type Directory struct {
-	o Options
+	o        Options
+	names    Names
+	attrs    []string // asked for in every search
+	searches *pool
+	binds    *pool
+	cache    cache
 }
-
-var errUnfinished = mail.E(mail.Unsupported, "not yet served", nil)
 
 // New makes a resolver. It does not connect.
-func New(o Options) (*Directory, error) { return &Directory{o: o}, nil }
+func New(o Options) (*Directory, error) {
+	if _, err := ldap.ParseDN(o.BaseDN); err != nil || o.BaseDN == "" {
+		return nil, mail.E(mail.Invalid, "the base of the directory is not a distinguished name", err)
+	}
+	names := o.Names.withDefaults()
+	if err := names.check(); err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Connections == 0 {
+		o.Connections = 4
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 10 * time.Second
+	}
+	if o.CacheTTL == 0 {
+		o.CacheTTL = 10 * time.Second
+	}
+	if o.CacheEntries == 0 {
+		o.CacheEntries = 10000
+	}
+	d := &Directory{o: o, names: names, attrs: names.list(), cache: cache{ttl: o.CacheTTL, max: o.CacheEntries, now: o.Now}}
+	d.searches = newPool(o, true)
+	d.binds = newPool(o, false)
+	return d, nil
+}
 
-// Close closes the pooled connections.
-func (d *Directory) Close() error { return nil }
+// Close closes the pooled connections. Operations that run end with an error.
+func (d *Directory) Close() error {
+	d.searches.close()
+	d.binds.close()
+	return nil
+}
+
+// Changed drops every cached answer: the directory has been changed. A search that began
+// before is not remembered either.
+func (d *Directory) Changed() { d.cache.drop() }
 
 // Ready asks the directory whether it answers.
-func (d *Directory) Ready(ctx context.Context) error { return errUnfinished }
-
-// Changed drops every cached answer: the directory has been changed.
-func (d *Directory) Changed() {}
-
-// Resolve returns the mailboxes (persons and posts) that a stands for. Aliases and
-// groups, nested too, are followed; each mailbox is returned once. NotFound if
-// nobody has the address; Unavailable if the directory cannot answer now.
-func (d *Directory) Resolve(ctx context.Context, a mail.Address) ([]Entry, error) {
-	return nil, errUnfinished
+func (d *Directory) Ready(ctx context.Context) error {
+	_, err := d.search(ctx, d.o.BaseDN, ldap.ScopeBaseObject, anyEntry, 1)
+	return err
 }
 
 // Lookup returns the entry that has a as its primary address or as an alias, without
 // expansion.
 func (d *Directory) Lookup(ctx context.Context, a mail.Address) (Entry, error) {
-	return Entry{}, errUnfinished
+	s := a.String()
+	return d.one(ctx, "mail:"+a.Key(), filterOr(filterEqual(d.names.Mail, s), filterEqual(d.names.Alias, s)))
 }
 
 // ByUID returns the entry with the uid.
 func (d *Directory) ByUID(ctx context.Context, uid string) (Entry, error) {
-	return Entry{}, errUnfinished
+	return d.one(ctx, "uid:"+strings.ToLower(uid), filterEqual(d.names.UID, uid))
+}
+
+// one returns the only entry that the filter finds below the base.
+func (d *Directory) one(ctx context.Context, key, filter string) (Entry, error) {
+	list, err := d.cached(ctx, key, d.o.BaseDN, ldap.ScopeWholeSubtree, filter, 2)
+	switch {
+	case err != nil:
+		return Entry{}, err
+	case len(list) == 0:
+		return Entry{}, notFound()
+	case len(list) > 1:
+		// Which of them is meant cannot be guessed; somebody has to mend the directory.
+		d.o.Log.Error("several directory entries for one name", "first", list[0].DN, "second", list[1].DN)
+		return Entry{}, mail.E(mail.Unavailable, "the directory cannot answer now", fmt.Errorf("%s and %s share a name", list[0].DN, list[1].DN))
+	}
+	return list[0], nil
 }
 
 // ByDN returns the entry with the distinguished name.
 func (d *Directory) ByDN(ctx context.Context, dn string) (Entry, error) {
-	return Entry{}, errUnfinished
+	if _, err := ldap.ParseDN(dn); err != nil || dn == "" {
+		return Entry{}, notFound()
+	}
+	list, err := d.cached(ctx, "dn:"+strings.ToLower(dn), dn, ldap.ScopeBaseObject, anyEntry, 1)
+	if err == nil && len(list) == 0 {
+		err = notFound()
+	}
+	if err != nil {
+		return Entry{}, err
+	}
+	return list[0], nil
 }
 
-// Principal returns who the name (DN, address or uid) is, without a proof.
+func notFound() error { return mail.E(mail.NotFound, "no such mailbox", nil) }
+
+// named finds the entry of a log-in name: DN, address or uid.
+func (d *Directory) named(ctx context.Context, name string) (Entry, error) {
+	switch {
+	case name == "" || len(name) > maxName:
+		return Entry{}, notFound()
+	case strings.Contains(name, "="):
+		if _, err := ldap.ParseDN(name); err == nil {
+			return d.ByDN(ctx, name)
+		}
+		fallthrough // some addresses have an equals sign
+	case strings.Contains(name, "@"):
+		a, err := mail.ParseAddress(name)
+		if err != nil {
+			return Entry{}, notFound()
+		}
+		return d.Lookup(ctx, a)
+	}
+	return d.ByUID(ctx, name)
+}
+
+// Principal returns who the name (DN, address or uid) is, without a proof. They may
+// send as their own addresses and those of the posts that they hold.
 func (d *Directory) Principal(ctx context.Context, name string) (mail.Principal, error) {
-	return mail.Principal{}, errUnfinished
+	e, err := d.named(ctx, name)
+	if err != nil {
+		return mail.Principal{}, err
+	}
+	if e.Kind == Group {
+		return mail.Principal{}, notFound()
+	}
+	held, err := d.cached(ctx, "held:"+strings.ToLower(e.DN), d.o.BaseDN, ldap.ScopeWholeSubtree, filterEqual(d.names.Holder, e.DN), 0)
+	if err != nil {
+		return mail.Principal{}, err
+	}
+	p := mail.Principal{UID: e.UID, DN: e.DN, Name: e.Name, Account: e.Account, Address: e.Address, Roles: e.Roles, Department: e.Department}
+	for _, x := range append([]Entry{e}, held...) {
+		if !x.Address.IsZero() {
+			p.SendAs = append(p.SendAs, x.Address)
+		}
+		p.SendAs = append(p.SendAs, x.Aliases...)
+	}
+	return p, nil
 }
 
-// Bind proves name (DN, address or uid) by its password. AuthFailed if it is not
-// good, unknown names included.
-func (d *Directory) Bind(ctx context.Context, name, password string) error { return errUnfinished }
+// Resolve returns the mailboxes (persons and posts) that a stands for. Aliases and
+// groups, nested too, are followed; each mailbox is returned once. NotFound if
+// nobody has the address; Unavailable if the directory cannot answer now; TooLarge for
+// a group of more than 10,000 members or 10 levels.
+func (d *Directory) Resolve(ctx context.Context, a mail.Address) ([]Entry, error) {
+	e, err := d.Lookup(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	x := expansion{d: d, seen: map[string]bool{}}
+	if err := x.add(ctx, e, 0); err != nil {
+		return nil, err
+	}
+	if len(x.out) == 0 {
+		return nil, notFound()
+	}
+	return x.out, nil
+}
+
+// expansion is one Resolve.
+type expansion struct {
+	d    *Directory
+	seen map[string]bool // DNs, lower case: loops end and nobody comes twice
+	out  []Entry
+}
+
+func (x *expansion) add(ctx context.Context, e Entry, depth int) error {
+	key := strings.ToLower(e.DN)
+	if x.seen[key] {
+		return nil
+	}
+	x.seen[key] = true
+	if e.Kind != Group {
+		if e.Account == "" || e.Address.IsZero() {
+			x.d.o.Log.Warn("directory entry without a mailbox", "dn", e.DN)
+			return nil
+		}
+		x.out = append(x.out, e)
+		return nil
+	}
+	if depth >= maxGroupDepth {
+		return mail.E(mail.TooLarge, "the group is nested too deeply", fmt.Errorf("at %s", e.DN))
+	}
+	for _, dn := range e.Members {
+		if len(x.seen) > maxMembers {
+			return mail.E(mail.TooLarge, "the group has too many members", fmt.Errorf("at %s", e.DN))
+		}
+		m, err := x.d.ByDN(ctx, dn)
+		if mail.KindOf(err) == mail.NotFound && err != nil {
+			x.d.o.Log.Warn("a group names a member that does not exist", "group", e.DN, "member", dn)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := x.add(ctx, m, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
