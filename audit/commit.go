@@ -53,7 +53,7 @@ func (s *store) commit(records [][]byte) error {
 	}
 	defer unlock(s.dir)
 	if on, err := s.root.ReadFile(checkpointFile); err != nil || !bytes.Equal(on, s.last) {
-		return &syncError{errors.Join(errForeign, err)}
+		return &unknownError{errors.Join(errForeign, err)}
 	}
 	made, err := s.prepare(files)
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *store) commit(records [][]byte) error {
 		return s.takeBack(append(files, file{name: newCheckpoint}), made, err)
 	}
 	if err := s.publish(); err != nil {
-		return &syncError{err}
+		return &unknownError{err}
 	}
 	old := s.tail
 	s.tail, s.last = next, signed
@@ -88,10 +88,10 @@ func (s *store) prepare(files []file) (made []string, err error) {
 			missing = append(missing, dir)
 		}
 		for _, dir := range slices.Backward(missing) {
+			made = append(made, dir) // a failed mkdir may have made it all the same
 			if err := s.disk.mkdir(dir); err != nil && !errors.Is(err, os.ErrExist) {
 				return made, err
 			}
-			made = append(made, dir)
 			s.dirs[dir] = true
 			sync[path.Dir(dir)] = true
 		}
@@ -110,13 +110,13 @@ func (s *store) takeBack(files []file, made []string, cause error) error {
 	for _, f := range files {
 		err := s.disk.remove(f.name)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return &syncError{errors.Join(cause, err)}
+			return &unknownError{errors.Join(cause, err)}
 		}
 		sync[path.Dir(f.name)] = true
 	}
 	for _, dir := range slices.Backward(made) {
-		if err := s.disk.remove(dir); err != nil {
-			return &syncError{errors.Join(cause, err)}
+		if err := s.disk.remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return &unknownError{errors.Join(cause, err)}
 		}
 		delete(s.dirs, dir)
 		delete(sync, dir)
@@ -127,7 +127,7 @@ func (s *store) takeBack(files []file, made []string, cause error) error {
 			continue
 		}
 		if err := s.disk.syncDir(dir); err != nil {
-			return &syncError{errors.Join(cause, err)}
+			return &unknownError{errors.Join(cause, err)}
 		}
 	}
 	return cause

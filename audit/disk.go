@@ -2,6 +2,7 @@ package audit
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -43,17 +44,19 @@ func (d rootDisk) syncDir(name string) error {
 	return f.Sync()
 }
 
-// syncError is a flush that failed: what is on disk is not known.
-type syncError struct{ err error }
+// unknownError is a failure after which it is not known what is on disk.
+type unknownError struct{ err error }
 
-func (e *syncError) Error() string { return "flushing: " + e.err.Error() }
-func (e *syncError) Unwrap() error { return e.err }
+func (e *unknownError) Error() string { return e.err.Error() }
+func (e *unknownError) Unwrap() error { return e.err }
 
-func asSyncError(err error) error {
-	if err == nil {
-		return nil
+// syncError marks the error of a flush: what was to be flushed may be there or not, and a
+// second flush would not tell. Only a lack of space is plain.
+func syncError(err error) error {
+	if err == nil || noSpace(err) {
+		return err
 	}
-	return &syncError{err}
+	return &unknownError{fmt.Errorf("flushing: %w", err)}
 }
 
 // noSpace says whether err may heal by somebody making room.
@@ -63,8 +66,8 @@ func noSpace(err error) bool {
 
 // unknown says whether after err it is not known what is on disk.
 func unknown(err error) bool {
-	var s *syncError
-	return errors.As(err, &s) && !noSpace(err)
+	var u *unknownError
+	return errors.As(err, &u)
 }
 
 // writeFiles writes files, then flushes them and the folders dirs side by side: the
@@ -89,14 +92,14 @@ func writeFiles(d disk, files []file, dirs []string) error {
 	for i, f := range open {
 		wait.Go(func() {
 			if failed == nil {
-				errs[i] = asSyncError(f.Sync())
+				errs[i] = syncError(f.Sync())
 			}
 			errs[i] = errors.Join(errs[i], f.Close())
 		})
 	}
 	if failed == nil {
 		for i, dir := range dirs {
-			wait.Go(func() { errs[len(open)+i] = asSyncError(d.syncDir(dir)) })
+			wait.Go(func() { errs[len(open)+i] = syncError(d.syncDir(dir)) })
 		}
 	}
 	wait.Wait()

@@ -36,7 +36,7 @@ func Create(dir string, key crypto.Signer, o Options) error {
 		return mail.E(mail.Unavailable, "", err)
 	}
 	tmp := filepath.Clean(dir) + ".new"
-	if err := createIn(tmp, []file{{keyFile, k.pub}, {checkpointFile, signed}}); err != nil {
+	if err := createIn(tmp, []file{{keyFile, k.pub}, {checkpointFile, signed}}, o.disk); err != nil {
 		return storageError("creating the audit log", err)
 	}
 	if err := os.Rename(tmp, dir); err != nil {
@@ -47,14 +47,14 @@ func Create(dir string, key crypto.Signer, o Options) error {
 		return storageError("creating the audit log", err)
 	}
 	defer parent.Close()
-	if err := (rootDisk{parent}).syncDir("."); err != nil {
+	if err := wrapped(rootDisk{parent}, o.disk).syncDir("."); err != nil {
 		return storageError("creating the audit log", err)
 	}
 	return nil
 }
 
 // createIn writes files into a new folder, over what an earlier attempt left there.
-func createIn(dir string, files []file) error {
+func createIn(dir string, files []file, wrap func(disk) disk) error {
 	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -63,7 +63,14 @@ func createIn(dir string, files []file) error {
 		return err
 	}
 	defer root.Close()
-	return writeFiles(rootDisk{root}, files, []string{"."})
+	return writeFiles(wrapped(rootDisk{root}, wrap), files, []string{"."})
+}
+
+func wrapped(d disk, wrap func(disk) disk) disk {
+	if wrap == nil {
+		return d
+	}
+	return wrap(d)
 }
 
 func emptyRoot() tlog.Hash {
@@ -87,10 +94,7 @@ func openStore(dir string, key crypto.Signer, origin string, wrap func(disk) dis
 		return nil, corrupt(err)
 	}
 	s := &store{root: src.root, dir: src.lock, key: k, dirs: src.dirs, stale: make(map[string]bool)}
-	s.disk = rootDisk{src.root}
-	if wrap != nil {
-		s.disk = wrap(s.disk)
-	}
+	s.disk = wrapped(rootDisk{src.root}, wrap)
 	if err := s.start(src); err != nil {
 		s.close()
 		return nil, err
@@ -265,7 +269,7 @@ func explain(v *verifier, name string) error {
 	}
 	// Superseded, by the last commit before the crash: it must be the beginning of what
 	// stands in its place.
-	if reach(tlog.Tile{H: tileHeight, L: t.L, N: t.N, W: tileWidth}) <= size-maxGroup {
+	if reach(t)+1<<levelShift(t.L) <= size-maxGroup {
 		return faultAt(name, "was superseded long ago")
 	}
 	old, err := v.readTile(t)
@@ -282,16 +286,13 @@ func explain(v *verifier, name string) error {
 	return nil
 }
 
-// explainDir says whether a commit can have made the folder, or be about to remove it.
+// explainDir says whether a commit can have made the folder, or be about to remove it: it
+// is above a partial tile of a log that has a group less or more.
 func explainDir(dir string, size int64) bool {
-	from := max(size-maxGroup, 0)
-	for n := from; n <= size+maxGroup; n++ {
-		for level := entries; level < levels(n); level++ {
-			edge := edgeTile(level, n)
-			if edge.W == 0 && edge.N > 0 {
-				edge = tlog.Tile{H: tileHeight, L: level, N: edge.N - 1, W: tileWidth}
-			}
-			for parent := range parents(tileName(edge)) {
+	least, most := max(size-maxGroup, 0), size+maxGroup
+	for level := entries; level < levels(most); level++ {
+		for n := edgeTile(level, least).N; n <= edgeTile(level, most).N; n++ {
+			for parent := range parents(tileName(tlog.Tile{H: tileHeight, L: level, N: n, W: 1})) {
 				if parent == dir {
 					return true
 				}
