@@ -2,28 +2,127 @@ package intake
 
 import (
 	"context"
-
-	"github.com/emersion/go-imap/v2"
+	"errors"
 
 	"cmmpd/internal/mail"
+	"cmmpd/internal/message"
+	"cmmpd/internal/policy"
+	"cmmpd/smime"
 	"cmmpd/storage"
 )
 
+// drafts is the special use (RFC 6154) of the mailbox where messages are written.
+const drafts = `\Drafts`
+
 // Append saves messages into a mailbox of who's own. Confidential mail in clear is
-// sealed to the owner alone, unless the mailbox is Drafts; where it cannot be, nothing
-// is saved and the error is Refused. Index and Label of msgs are filled in here; an
-// Index that is there must be that of Data.
+// sealed to the owner alone, whoever it names, unless the mailbox is Drafts; where that
+// cannot be, nothing is saved and the error is Refused or Unavailable. Index and Label
+// of msgs are filled in here; an Index that is there must be that of Data.
 func (in *Intake) Append(ctx context.Context, who *mail.Principal, acct *storage.Account, mailbox string, msgs []storage.Append) ([]storage.Placed, error) {
-	return acct.Append(ctx, mailbox, msgs)
+	use := func() (string, error) {
+		m, err := acct.Open(ctx, mailbox)
+		if err != nil {
+			return "", err
+		}
+		defer m.Close()
+		return m.SpecialUse(), nil
+	}
+	out := make([]storage.Append, len(msgs))
+	for i, m := range msgs {
+		kept, release, err := in.keep(ctx, who, acct.ID(), use, m)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		out[i] = kept
+	}
+	return acct.Append(ctx, mailbox, out)
 }
 
-// Copy copies messages within an account. Out of Drafts it counts as Append: what is
-// confidential and in clear is sealed on its way.
-func (in *Intake) Copy(ctx context.Context, who *mail.Principal, acct *storage.Account, from *storage.Mailbox, uids imap.UIDSet, dest string) (storage.CopyResult, error) {
-	return from.Copy(ctx, uids, dest)
+// keep is m as it may be kept in the account: as it is, or sealed to the owner. use says
+// what the mailbox is for; it is asked only where that matters.
+func (in *Intake) keep(ctx context.Context, who *mail.Principal, acct mail.AccountID, use func() (string, error), m storage.Append) (storage.Append, func(), error) {
+	none := func() {}
+	if m.Index == nil {
+		m.Index = message.Parse(m.Data, message.Limits{})
+	}
+	if m.Index.Defects&(message.LongHeader|message.ManyFields) != 0 {
+		return m, none, mail.E(mail.TooLarge, "the header of the message is too large", nil)
+	}
+	p := &passage{env: &mail.Envelope{ID: mail.NewID(), From: who.Address, To: []mail.Address{who.Address}, Sender: who, Client: mail.Client{Protocol: "imap"}}, path: policy.Append, text: m.Data, index: m.Index}
+	p.header = message.ParseHeader(m.Data, message.Limits{})
+	if err := in.classifyOwn(ctx, p, acct); err != nil {
+		return m, none, err
+	}
+	m.Label = p.label
+	if in.o.Policy.Requires(p.label) < policy.SMIME {
+		return m, none, nil
+	}
+	if special, err := use(); err != nil {
+		return m, none, err
+	} else if special == drafts {
+		p.path = policy.Draft
+	}
+	p.protection = in.o.Gateway.Inspect(p.text, p.index)
+	facts := policy.Facts{Path: p.path, Label: p.label, Encrypted: p.protection.Kind == smime.Encrypted}
+	var owner smime.Usable
+	if in.o.Policy.NeedsReaders(p.path, p.label, facts.Encrypted) == policy.Owner {
+		var err error
+		if owner, facts.Problems, err = in.owner(ctx, who, acct); err != nil {
+			return m, none, err
+		}
+	}
+	p.decision = in.o.Policy.Decide(facts)
+	in.record(p)
+	if err := refusal(p.decision); err != nil {
+		return m, none, err
+	}
+	if p.decision.Action != policy.Seal {
+		return m, none, nil
+	}
+	release, err := in.room(ctx, len(m.Data), 1)
+	if err != nil {
+		return m, none, err
+	}
+	sealed, err := in.o.Gateway.Seal(m.Data, m.Index, smime.SealOptions{Sender: owner.Address, Recipients: []smime.Usable{owner}, Label: p.label})
+	if err != nil {
+		release()
+		return m, none, err
+	}
+	m.Data, m.Index = sealed, message.Parse(sealed, message.Limits{})
+	return m, release, nil
 }
 
-// Move is Copy, and what was copied leaves from.
-func (in *Intake) Move(ctx context.Context, who *mail.Principal, acct *storage.Account, from *storage.Mailbox, uids imap.UIDSet, dest string) (storage.CopyResult, error) {
-	return from.Move(ctx, uids, dest)
+// classifyOwn finds the label of a message that an owner saves: what they submitted
+// under its Message-ID counts, too.
+func (in *Intake) classifyOwn(ctx context.Context, p *passage, acct mail.AccountID) error {
+	s := signals(p.header)
+	if in.o.Policy.ReadsContent() {
+		s.Texts = texts(p.index, p.text)
+	}
+	own := message.MessageIDs(p.header.Get("Message-ID"))
+	own = own[:min(len(own), 1)]
+	if ids := append(own, thread(p.header)...); len(ids) > 0 {
+		labels, err := in.o.Store.LabelOf(ctx, acct, ids)
+		if err != nil {
+			return err
+		}
+		s.Submission, s.Thread = labels[:len(own)], labels[len(own):]
+	}
+	p.label, p.source = in.o.Policy.Classify(s)
+	return nil
+}
+
+// owner is the owner of the account as the one reader of what they keep.
+func (in *Intake) owner(ctx context.Context, who *mail.Principal, acct mail.AccountID) (smime.Usable, []policy.Problem, error) {
+	e, err := in.o.Directory.Lookup(ctx, who.Address)
+	if err != nil {
+		return smime.Usable{}, nil, mail.E(mail.Unavailable, "", err)
+	}
+	if e.Account != acct {
+		return smime.Usable{}, nil, mail.E(mail.Internal, "", errors.New("the account is not the principal's own"))
+	}
+	u, err := in.o.Gateway.Choose(candidate(e))
+	problems, err := problem(err)
+	return u, problems, err
 }

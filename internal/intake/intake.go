@@ -1,9 +1,10 @@
 // Package intake is the one door: every message that enters the platform, whatever
-// brought it, comes through here.
+// brought it, comes through here. docs/flow.md tells the journey.
 package intake
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -34,6 +35,7 @@ type Sealer interface {
 	Choose(c smime.Candidate) (smime.Usable, error)
 	Inspect(raw []byte, x *message.Index) smime.Protection
 	Covers(p smime.Protection, must, may []smime.Candidate) error
+	CoversEach(p smime.Protection, must []smime.Candidate) error
 	Seal(raw []byte, x *message.Index, o smime.SealOptions) ([]byte, error)
 	Verify(raw []byte, x *message.Index, from []mail.Address) smime.SignatureResult
 }
@@ -43,40 +45,121 @@ type Recorder interface {
 	Note(e audit.Event)
 }
 
-// Options are the parts that intake needs.
+// Options are the parts that intake works with. Directory, Store, Gateway, Audit and
+// Policy must be set.
 type Options struct {
-	Hostname  string   // our name in Received and Authentication-Results
+	Hostname  string   // our name in Received and Authentication-Results; default localhost
 	Domains   []string // the domains whose mail is delivered here, lower case
 	Directory Resolver
 	Store     Store
 	Gateway   Sealer
 	Audit     Recorder
 	Policy    *policy.Policy
-	Memory    *limit.Budget // bytes of messages in flight; default 512 MiB
-	MaxHops   int           // Received fields; default 50
-	Log       *slog.Logger
-	Now       func() time.Time
+	Memory    *limit.Budget    // bytes of messages in flight; default 512 MiB
+	MaxHops   int              // Received fields of a message; default 50
+	Log       *slog.Logger     // default: nothing is logged
+	Now       func() time.Time // default: time.Now
 }
 
 // Intake accepts messages. It is safe for concurrent use.
-type Intake struct{ o Options }
+type Intake struct {
+	o     Options
+	local map[string]bool // our domains
+}
 
-// New makes an Intake.
-func New(o Options) (*Intake, error) { return &Intake{o}, nil }
+// New makes an Intake. The error is of kind Invalid.
+func New(o Options) (*Intake, error) {
+	if o.Directory == nil || o.Store == nil || o.Gateway == nil || o.Audit == nil || o.Policy == nil {
+		return nil, mail.E(mail.Invalid, "", errors.New("intake: an option is missing"))
+	}
+	if o.Hostname == "" {
+		o.Hostname = "localhost"
+	}
+	if o.Memory == nil {
+		o.Memory = limit.NewBudget(512 << 20)
+	}
+	if o.MaxHops <= 0 {
+		o.MaxHops = 50
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	in := &Intake{o: o, local: map[string]bool{}}
+	for _, d := range o.Domains {
+		in.local[d] = true
+	}
+	return in, nil
+}
 
 // Accept takes a message from a submission (env.Sender is set) or from another server
 // (env.Sender is nil). When it returns without an error the message is durable and in
 // every recipient's mailbox; when it returns an error nothing of it is kept. The caller
-// has reserved len(raw) bytes with Reserve and must not change raw afterwards.
+// has reserved len(raw) bytes with Reserve and must not change raw until Accept returns.
 func (in *Intake) Accept(ctx context.Context, env *mail.Envelope, raw []byte) (mail.ID, error) {
-	return "", mail.E(mail.Unsupported, "not served yet", nil)
+	p := &passage{env: env, path: policy.Inbound}
+	if env.Sender != nil {
+		p.path = policy.Submission
+	}
+	if env.ID == "" {
+		env.ID = mail.NewID()
+	}
+	if err := in.parse(p, raw); err != nil {
+		return "", err
+	}
+	if err := in.resolve(ctx, p); err != nil {
+		return "", err
+	}
+	if err := in.classify(ctx, p); err != nil {
+		return "", err
+	}
+	if err := in.decide(ctx, p); err != nil {
+		return "", err
+	}
+	release, err := in.protect(ctx, p)
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	if err := in.commit(ctx, p); err != nil {
+		return "", err
+	}
+	return env.ID, nil
 }
 
-// Resolve says whether mail for rcpt would be taken: NotFound for an unknown local
-// address, Refused for a domain that is not ours, Unavailable while the directory
-// cannot say.
-func (in *Intake) Resolve(ctx context.Context, env *mail.Envelope, rcpt mail.Address) error {
-	return mail.E(mail.Unsupported, "not served yet", nil)
+// passage is one message on its way through the door, filled in step by step.
+type passage struct {
+	env  *mail.Envelope
+	path policy.Path
+
+	// parse
+	header message.Header // of text
+	text   []byte         // the message as it came, with our trace fields, without what must not stay
+	index  *message.Index // of text
+
+	// resolve
+	mailboxes []mailbox
+	sender    directory.Entry // of a submission; empty until somebody needs it
+
+	// classify
+	label  mail.Label
+	source policy.Source
+
+	// decide
+	protection smime.Protection
+	decision   policy.Decision
+	usable     map[mail.AccountID]smime.Usable // whom Seal encrypts to, by account
+
+	// protect
+	bodies []storage.Body
+}
+
+// mailbox is one that gets the message, and how the envelope came to name it.
+type mailbox struct {
+	entry directory.Entry
+	via   []mail.Address // recipients of the envelope: the entry's own address, an alias, a group
 }
 
 // Reserve takes n bytes of the memory that messages in flight may use. It waits until

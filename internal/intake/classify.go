@@ -1,0 +1,82 @@
+package intake
+
+import (
+	"context"
+
+	"cmmpd/internal/mail"
+	"cmmpd/internal/message"
+	"cmmpd/internal/policy"
+)
+
+// Bounds of what classify looks at.
+const (
+	maxThread   = 50      // messages that this one answers
+	maxAccounts = 20      // recipients whose threads are looked at
+	maxContent  = 1 << 20 // bytes of text for the content rules
+)
+
+// classify finds the label.
+func (in *Intake) classify(ctx context.Context, p *passage) error {
+	s := signals(p.header)
+	if in.o.Policy.ReadsContent() {
+		s.Texts = texts(p.index, p.text)
+	}
+	ids := thread(p.header)
+	if len(ids) > 0 {
+		for _, a := range in.threadAccounts(p) {
+			labels, err := in.o.Store.LabelOf(ctx, a, ids)
+			if err != nil {
+				return err
+			}
+			s.Thread = append(s.Thread, labels...)
+		}
+	}
+	p.label, p.source = in.o.Policy.Classify(s)
+	return nil
+}
+
+// threadAccounts are those in which a message may lie that this one answers: the
+// sender's, or the recipients'.
+func (in *Intake) threadAccounts(p *passage) []mail.AccountID {
+	if p.path == policy.Submission {
+		if p.env.Sender.Account == "" {
+			return nil
+		}
+		return []mail.AccountID{p.env.Sender.Account}
+	}
+	var out []mail.AccountID
+	for _, m := range p.mailboxes[:min(len(p.mailboxes), maxAccounts)] {
+		out = append(out, m.entry.Account)
+	}
+	return out
+}
+
+// signals are what the header says of the label.
+func signals(h message.Header) policy.Signals {
+	s := policy.Signals{SIOLabel: h.All("SIO-Label"), Classification: h.All("X-Classification"), Sensitivity: h.All("Sensitivity"), Subject: h.All("Subject")}
+	for i := range s.Subject {
+		s.Subject[i] = message.DecodeWords(s.Subject[i])
+	}
+	for i := range s.Classification {
+		s.Classification[i] = message.DecodeWords(s.Classification[i])
+	}
+	return s
+}
+
+// thread is the Message-IDs that the message answers, the nearest first.
+func thread(h message.Header) []string {
+	ids := message.MessageIDs(h.Get("In-Reply-To"))
+	refs := message.MessageIDs(h.Get("References"))
+	for i := len(refs) - 1; i >= 0; i-- {
+		ids = append(ids, refs[i])
+	}
+	return ids[:min(len(ids), maxThread)]
+}
+
+func texts(x *message.Index, b []byte) [][]byte {
+	var out [][]byte
+	for _, text := range x.Texts(b, maxContent) {
+		out = append(out, text)
+	}
+	return out
+}

@@ -1,0 +1,68 @@
+package intake
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"cmmpd/audit"
+	"cmmpd/internal/mail"
+	"cmmpd/internal/message"
+	"cmmpd/internal/policy"
+	"cmmpd/storage"
+)
+
+// commit is the one durable act: after it the message is in every mailbox.
+func (in *Intake) commit(ctx context.Context, p *passage) error {
+	d := storage.Delivery{Bodies: p.bodies}
+	if p.label != "" && p.path == policy.Submission && p.env.Sender.Account != "" {
+		for _, id := range message.MessageIDs(p.header.Get("Message-ID")) {
+			d.Submitted = append(d.Submitted, storage.SubmittedLabel{Account: p.env.Sender.Account, MessageID: id, Label: p.label})
+		}
+	}
+	if _, err := in.o.Store.Deliver(ctx, d); err != nil {
+		return err
+	}
+	in.o.Log.Info("accepted", "id", string(p.env.ID), "protocol", p.env.Client.Protocol, "client", p.env.Client.Remote,
+		"bytes", len(p.text), "mailboxes", len(p.mailboxes), "label", string(p.label), "action", p.decision.Action.String())
+	return nil
+}
+
+// record notes the decision about labelled mail, and every refusal, for the audit log:
+// who, to whom, under which label, what was decided and why; nothing of the message.
+func (in *Intake) record(p *passage) {
+	e := audit.Event{Type: audit.MailPassed, Subject: string(p.env.ID), Client: p.env.Client.Remote, Outcome: p.decision.Action.String(), Detail: map[string]string{
+		"from": p.env.From.String(), "to": addresses(p.env.To), "label": string(p.label), "source": string(p.source),
+	}}
+	switch {
+	case p.decision.Action == policy.Refuse || p.decision.Action == policy.Defer:
+		e.Type = audit.MailRefused
+		e.Detail["reason"] = p.decision.Text()
+	case p.label == "":
+		return
+	case p.decision.Action == policy.Seal:
+		e.Type = audit.MailSealed
+	}
+	if p.env.Sender != nil {
+		e.Actor = p.env.Sender.UID
+	}
+	in.o.Audit.Note(e)
+}
+
+// maxListed bounds the recipients that a record names.
+const maxListed = 50
+
+func addresses(to []mail.Address) string {
+	var b strings.Builder
+	for i, a := range to {
+		if i == maxListed {
+			b.WriteString(" and " + strconv.Itoa(len(to)-i) + " more")
+			break
+		}
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(a.String())
+	}
+	return b.String()
+}

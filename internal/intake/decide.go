@@ -1,0 +1,164 @@
+package intake
+
+import (
+	"context"
+
+	"cmmpd/directory"
+	"cmmpd/internal/mail"
+	"cmmpd/internal/message"
+	"cmmpd/internal/policy"
+	"cmmpd/smime"
+)
+
+// decide asks policy, with what it needs to know about the readers, and ends the
+// journey where the answer is no.
+func (in *Intake) decide(ctx context.Context, p *passage) error {
+	p.protection = in.o.Gateway.Inspect(p.text, p.index)
+	facts := policy.Facts{Path: p.path, Label: p.label, Encrypted: in.encrypted(p)}
+	readers := in.o.Policy.NeedsReaders(p.path, p.label, facts.Encrypted)
+	if readers != policy.NoReaders {
+		if p.path == policy.Submission {
+			e, err := in.author(ctx, p)
+			if err != nil {
+				return err
+			}
+			p.sender = e
+		}
+		var err error
+		if facts.Encrypted {
+			facts.Problems, err = in.uncovered(ctx, p)
+		} else {
+			facts.Problems, err = in.unsealable(p)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	p.decision = in.o.Policy.Decide(facts)
+	in.record(p)
+	return refusal(p.decision)
+}
+
+// encrypted says whether the message counts as encrypted. What only claims to be so
+// counts where something rests on it, to be refused; a stranger's damaged mail is
+// delivered as it is.
+func (in *Intake) encrypted(p *passage) bool {
+	switch p.protection.Kind {
+	case smime.Encrypted:
+		return true
+	case smime.EncryptedBroken:
+		return p.path == policy.Submission || in.o.Policy.Requires(p.label) >= policy.SMIME
+	}
+	return false
+}
+
+// refusal is the error of a decision against the message.
+func refusal(d policy.Decision) error {
+	switch d.Action {
+	case policy.Refuse:
+		return mail.E(mail.Refused, d.Text(), nil)
+	case policy.Defer:
+		return mail.E(mail.Unavailable, d.Text(), nil)
+	}
+	return nil
+}
+
+// uncovered says whether all readers can open a message that came encrypted and, of a
+// submission, nobody else.
+func (in *Intake) uncovered(ctx context.Context, p *passage) ([]policy.Problem, error) {
+	must := make([]smime.Candidate, 0, len(p.mailboxes)+1)
+	for _, m := range p.mailboxes {
+		must = append(must, candidate(m.entry))
+	}
+	if p.path != policy.Submission {
+		return problem(in.o.Gateway.CoversEach(p.protection, must))
+	}
+	may, err := in.mentioned(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return problem(in.o.Gateway.Covers(p.protection, append(must, candidate(p.sender)), may))
+}
+
+// mentioned are the local people whom To and Cc name. They may be able to read the
+// message although the envelope does not name them now.
+func (in *Intake) mentioned(ctx context.Context, p *passage) ([]smime.Candidate, error) {
+	var out []smime.Candidate
+	for _, list := range [][]message.Address{p.index.Root.Envelope.To, p.index.Root.Envelope.Cc} {
+		for _, a := range list[:min(len(list), maxMentioned)] {
+			m, ok := a.Mail()
+			if !ok || !in.local[m.Domain] {
+				continue
+			}
+			entries, err := in.o.Directory.Resolve(ctx, m)
+			if err != nil {
+				if mail.KindOf(err).Temporary() {
+					return nil, err
+				}
+				continue
+			}
+			for _, e := range entries {
+				out = append(out, candidate(e))
+			}
+		}
+	}
+	return out, nil
+}
+
+// maxMentioned bounds the addresses of To, and of Cc, that are looked up.
+const maxMentioned = 1000
+
+// problem makes the error about a reader a fact; any other kind of error stays one.
+func problem(err error) ([]policy.Problem, error) {
+	switch kind := mail.KindOf(err); {
+	case err == nil:
+		return nil, nil
+	case kind == mail.Refused || kind == mail.Unavailable:
+		text := mail.PublicOf(err)
+		if text == "" {
+			text = "it cannot be found out now who can read it"
+		}
+		return []policy.Problem{{Text: text, Temporary: kind.Temporary()}}, nil
+	}
+	return nil, err
+}
+
+// unsealable chooses a certificate for every reader of a message that came in clear.
+func (in *Intake) unsealable(p *passage) ([]policy.Problem, error) {
+	var problems []policy.Problem
+	p.usable = make(map[mail.AccountID]smime.Usable, len(p.mailboxes)+1)
+	choose := func(e directory.Entry) error {
+		if _, ok := p.usable[e.Account]; ok {
+			return nil
+		}
+		u, err := in.o.Gateway.Choose(candidate(e))
+		if err == nil {
+			p.usable[e.Account] = u
+			return nil
+		}
+		more, err := problem(err)
+		problems = append(problems, more...)
+		return err
+	}
+	for _, m := range p.mailboxes {
+		if err := choose(m.entry); err != nil {
+			return nil, err
+		}
+	}
+	if p.path == policy.Submission && !p.reads(p.sender.Account) {
+		if err := choose(p.sender); err != nil {
+			return nil, err
+		}
+	}
+	return problems, nil
+}
+
+// reads says whether the account is among the recipients.
+func (p *passage) reads(a mail.AccountID) bool {
+	for _, m := range p.mailboxes {
+		if m.entry.Account == a {
+			return true
+		}
+	}
+	return false
+}

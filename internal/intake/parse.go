@@ -1,0 +1,184 @@
+package intake
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"cmmpd/internal/mail"
+	"cmmpd/internal/message"
+	"cmmpd/internal/policy"
+)
+
+// parse reads the header, refuses what must not enter, and makes the text that will be
+// kept: the bytes as they came, with trace fields on top. Fields of ours, or that would
+// betray somebody, are cut out of the top-level header; nothing else is touched, so
+// that signatures stay good.
+func (in *Intake) parse(p *passage, raw []byte) error {
+	h := message.ParseHeader(raw, message.Limits{})
+	if hops := len(h.All("Received")); hops > in.o.MaxHops {
+		return mail.E(mail.Refused, fmt.Sprintf("the message has passed %d servers: a loop", hops), nil)
+	}
+	var own []byte // fields that we add for the author
+	if p.path == policy.Submission {
+		if err := checkAuthor(p.env.Sender, h); err != nil {
+			return err
+		}
+		own = in.missing(p, h)
+	}
+	p.text = in.splice(p, h, raw, own)
+	p.header = message.ParseHeader(p.text, message.Limits{})
+	p.index = message.Parse(p.text, message.Limits{})
+	if p.index.Defects&(message.LongHeader|message.ManyFields) != 0 {
+		return mail.E(mail.TooLarge, "the header of the message is too large", nil)
+	}
+	return nil
+}
+
+// checkAuthor refuses a submission that does not name its author, once and truly
+// (RFC 6409, section 6.1).
+func checkAuthor(who *mail.Principal, h message.Header) error {
+	froms := h.All("From")
+	if len(froms) > 1 {
+		return mail.E(mail.Refused, "the message has more than one From field", nil)
+	}
+	for name, values := range map[string][]string{"From": froms, "Sender": h.All("Sender")} {
+		for _, v := range values {
+			for _, a := range message.ParseAddressList(v) {
+				own, ok := a.Mail()
+				if a.Host == "" {
+					continue // the marks of a group, RFC 6854
+				}
+				if !ok || !who.MaySendAs(own) {
+					return mail.E(mail.Refused, "the "+name+" field names somebody whom you may not send as", nil)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// missing are the fields that a submission must have and lacks (RFC 6409, section 8).
+func (in *Intake) missing(p *passage, h message.Header) []byte {
+	var b []byte
+	if h.Get("Date") == "" {
+		b = append(b, "Date: "+message.FormatDate(in.o.Now())+"\r\n"...)
+	}
+	if len(message.MessageIDs(h.Get("Message-ID"))) == 0 {
+		b = append(b, "Message-ID: <"+string(mail.NewID())+"@"+in.o.Hostname+">\r\n"...)
+	}
+	if !names(h.Get("From")) {
+		from := p.env.From
+		if from.IsZero() {
+			from = p.env.Sender.Address
+		}
+		b = append(b, "From: <"+from.String()+">\r\n"...)
+	}
+	return b
+}
+
+// names says whether an address list holds an address.
+func names(list string) bool {
+	for _, a := range message.ParseAddressList(list) {
+		if _, ok := a.Mail(); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// splice makes the text.
+func (in *Intake) splice(p *passage, h message.Header, raw, own []byte) []byte {
+	top := append(in.received(p.env), own...)
+	end := h.Len()
+	blank := end > 0 && raw[end-1] == '\n' && (end == 1 || raw[end-2] == '\n' || end == 2 || raw[end-3] == '\n')
+	text := make([]byte, 0, len(top)+len(raw)+2)
+	text = append(text, top...)
+	at := 0
+	for _, f := range h.Fields() {
+		if !in.drops(p.path, h, f) {
+			continue
+		}
+		text = append(text, raw[at:f.Start]...)
+		at = f.End
+	}
+	text = append(text, raw[at:end]...)
+	if !blank { // or our fields and the body would run together
+		if end > 0 && raw[end-1] != '\n' {
+			text = append(text, "\r\n"...)
+		}
+		text = append(text, "\r\n"...)
+	}
+	return append(text, raw[end:]...)
+}
+
+// drops says whether the field f does not enter: who else got a copy (RFC 5322, section
+// 3.6.3), a Return-Path, which final delivery alone writes (RFC 5321, section 4.4), and
+// results of an authentication that claims to be ours (RFC 8601, section 5).
+func (in *Intake) drops(path policy.Path, h message.Header, f message.Field) bool {
+	switch strings.ToLower(f.Name) {
+	case "bcc", "resent-bcc":
+		return path == policy.Submission
+	case "return-path":
+		return true
+	case "authentication-results":
+		return strings.EqualFold(authserv(h.Value(f)), in.o.Hostname)
+	}
+	return false
+}
+
+// authserv is the authserv-id of an Authentication-Results value, comments left out.
+func authserv(v string) string {
+	for strings.HasPrefix(v, "(") {
+		i, depth := 0, 0
+		for ; i < len(v); i++ {
+			if v[i] == '(' {
+				depth++
+			} else if v[i] == ')' {
+				if depth--; depth == 0 {
+					break
+				}
+			}
+		}
+		v = strings.TrimLeft(v[min(i+1, len(v)):], " \t")
+	}
+	if i := strings.IndexAny(v, " \t;("); i >= 0 {
+		v = v[:i]
+	}
+	return strings.Trim(v, `"`)
+}
+
+// received is our trace field (RFC 5321, section 4.4). Of our own users it says nothing
+// but that they had logged in: neither which machine they sit at nor what it calls
+// itself is anybody's business. It names no recipient, as that could be a blind one.
+func (in *Intake) received(env *mail.Envelope) []byte {
+	var b bytes.Buffer
+	b.WriteString("Received: ")
+	if env.Sender == nil {
+		host, _, err := net.SplitHostPort(env.Client.Remote)
+		if err != nil {
+			host = env.Client.Remote
+		}
+		if strings.Contains(host, ":") {
+			host = "IPv6:" + host
+		}
+		fmt.Fprintf(&b, "from %s ([%s])\r\n ", env.Client.Helo, host)
+	}
+	with := "ESMTP"
+	if env.Client.TLS != "" {
+		with += "S"
+	}
+	if env.Sender != nil {
+		with += "A"
+	}
+	fmt.Fprintf(&b, "by %s with %s", in.o.Hostname, with)
+	if env.Client.TLS != "" {
+		fmt.Fprintf(&b, " (%s)", env.Client.TLS)
+	}
+	fmt.Fprintf(&b, "\r\n id %s; %s\r\n", env.ID, message.FormatDate(in.o.Now()))
+	return b.Bytes()
+}
+
+var errNoRecipients = errors.New("no recipients")

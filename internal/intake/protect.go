@@ -1,0 +1,112 @@
+package intake
+
+import (
+	"context"
+	"time"
+
+	"cmmpd/internal/mail"
+	"cmmpd/internal/message"
+	"cmmpd/internal/policy"
+	"cmmpd/smime"
+	"cmmpd/storage"
+)
+
+// sealWait is how long a message waits for the memory that sealing it takes.
+const sealWait = 30 * time.Second
+
+// protect makes the bodies to keep: the text as it is, or sealed. Readers whom the
+// message names share one sealed copy; each of the others has an envelope of their own,
+// which names nobody else (RFC 8551, section 3.3; THREATS C7). release gives back the
+// memory that the copies take.
+func (in *Intake) protect(ctx context.Context, p *passage) (release func(), err error) {
+	if p.decision.Action != policy.Seal {
+		p.bodies = []storage.Body{{Data: p.text, Index: p.index, Label: p.label, Entries: in.entries(p, p.mailboxes)}}
+		return func() {}, nil
+	}
+	blind := p.blind()
+	var named, alone []mailbox
+	for i, m := range p.mailboxes {
+		if blind[i] {
+			alone = append(alone, m)
+		} else {
+			named = append(named, m)
+		}
+	}
+	copies := len(alone) + min(len(named), 1)
+	release, err = in.room(ctx, len(p.text), copies)
+	if err != nil {
+		return nil, err
+	}
+	if len(named) > 0 {
+		err = in.sealFor(p, named, nil)
+	}
+	for i := 0; i < len(alone) && err == nil; i++ {
+		err = in.sealFor(p, alone[i:i+1], &alone[i].via[0])
+	}
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// room reserves memory for sealed copies: each is made of a signed one and a third
+// longer than that.
+func (in *Intake) room(ctx context.Context, size, copies int) (release func(), err error) {
+	n := int64(size) * int64(1+2*copies)
+	ctx, cancel := context.WithTimeout(ctx, sealWait)
+	defer cancel()
+	if err := in.o.Memory.Acquire(ctx, n); err != nil {
+		if mail.KindOf(err) == mail.TooLarge {
+			err = mail.E(mail.TooLarge, "too many blind recipients for a message of this size", err)
+		}
+		return nil, err
+	}
+	return func() { in.o.Memory.Release(n) }, nil
+}
+
+// sealFor adds the sealed copy for some mailboxes and the sender.
+func (in *Intake) sealFor(p *passage, to []mailbox, bccOf *mail.Address) error {
+	o := smime.SealOptions{Label: p.label, BccOf: bccOf, Sender: p.env.From}
+	for _, m := range to {
+		o.Recipients = append(o.Recipients, p.usable[m.entry.Account])
+	}
+	if p.path == policy.Submission {
+		o.Sender = p.sender.Address
+		o.Recipients = append(o.Recipients, p.usable[p.sender.Account])
+	}
+	sealed, err := in.o.Gateway.Seal(p.text, p.index, o)
+	if err != nil {
+		return err
+	}
+	p.bodies = append(p.bodies, storage.Body{
+		Data: sealed, Index: message.Parse(sealed, message.Limits{}), Label: p.label, Entries: in.entries(p, to),
+	})
+	return nil
+}
+
+// entries are the places of one body, each with its own fields on top (RFC 5321,
+// section 4.4; RFC 9228).
+func (in *Intake) entries(p *passage, to []mailbox) []storage.NewEntry {
+	results := ""
+	if p.path == policy.Inbound && p.protection.Kind == smime.SignedOnly {
+		results = in.o.Gateway.Verify(p.text, p.index, authors(p.index)).AuthenticationResults(in.o.Hostname)
+	}
+	out := make([]storage.NewEntry, len(to))
+	for i, m := range to {
+		prefix := "Return-Path: <" + p.env.From.String() + ">\r\nDelivered-To: " + m.entry.Address.String() + "\r\n" + results
+		out[i] = storage.NewEntry{Account: m.entry.Account, Prefix: []byte(prefix)}
+	}
+	return out
+}
+
+// authors are the addresses of From.
+func authors(x *message.Index) []mail.Address {
+	var out []mail.Address
+	for _, a := range x.Root.Envelope.From {
+		if m, ok := a.Mail(); ok {
+			out = append(out, m)
+		}
+	}
+	return out
+}
