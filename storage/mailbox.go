@@ -2,88 +2,164 @@ package storage
 
 import (
 	"context"
+	"math"
+	"sync"
 
 	"github.com/emersion/go-imap/v2"
 )
 
-// Mailbox is a handle on an open mailbox, whose index in memory all handles share.
-type Mailbox struct{}
+// Mailbox is a handle on an open mailbox, whose index in memory all handles share. All methods may be called
+// concurrently, until Close.
+type Mailbox struct {
+	m    *mailbox
+	once sync.Once
+}
 
-// Close gives the handle back.
-func (m *Mailbox) Close() {}
+// Close gives the handle back. It may be called more than once.
+func (m *Mailbox) Close() {
+	m.once.Do(func() {
+		a := m.m.account
+		m.m.store.drop(m.m)
+		m.m.store.release(a)
+	})
+}
 
 // Name is the mailbox's name now: it follows a rename.
-func (m *Mailbox) Name() string { return "" }
+func (m *Mailbox) Name() string {
+	m.m.mu.RLock()
+	defer m.m.mu.RUnlock()
+	return m.m.name
+}
 
-// UIDValidity of RFC 3501, section 2.3.1.1.
-func (m *Mailbox) UIDValidity() uint32 { return 0 }
+// UIDValidity of RFC 3501, section 2.3.1.1: no two mailboxes of an account ever have the same.
+func (m *Mailbox) UIDValidity() uint32 { return m.State().UIDValidity }
 
 // ID is the MAILBOXID (RFC 8474).
-func (m *Mailbox) ID() string { return "" }
+func (m *Mailbox) ID() string { return m.m.key.id() }
 
-// SpecialUse is the special-use attribute, or "".
-func (m *Mailbox) SpecialUse() string { return "" }
+// SpecialUse is the special-use attribute (RFC 6154), or "".
+func (m *Mailbox) SpecialUse() string {
+	m.m.mu.RLock()
+	defer m.m.mu.RUnlock()
+	return specialUses[m.m.use]
+}
 
-// Deleted says whether the mailbox was deleted after it was opened.
-func (m *Mailbox) Deleted() bool { return false }
+// Deleted says whether the mailbox was deleted after it was opened. Then it is empty.
+func (m *Mailbox) Deleted() bool {
+	m.m.mu.RLock()
+	defer m.m.mu.RUnlock()
+	return m.m.deleted
+}
 
 // Keywords is every keyword the mailbox knows.
-func (m *Mailbox) Keywords() []string { return nil }
+func (m *Mailbox) Keywords() []string {
+	m.m.mu.RLock()
+	defer m.m.mu.RUnlock()
+	return append([]string(nil), m.m.words...)
+}
 
 // State is the state now.
-func (m *Mailbox) State() State { return State{} }
+func (m *Mailbox) State() State {
+	m.m.mu.RLock()
+	defer m.m.mu.RUnlock()
+	return m.m.state()
+}
 
-// ClaimRecent makes the caller's session the one that sees what is new as \Recent: UIDs from firstUID on.
-func (m *Mailbox) ClaimRecent() (firstUID uint32) { return 0 }
+func (m *mailbox) state() State {
+	return State{
+		Messages: uint32(len(m.msgs)), UIDNext: m.c.uidNext, UIDValidity: m.c.uidValidity,
+		HighestModSeq: max(m.c.modSeq, 1), FirstRecent: m.c.firstRecent,
+	}
+}
+
+// ClaimRecent makes the caller's session the one that sees as \Recent what no session has claimed before: UIDs from
+// firstUID on (RFC 3501, section 2.3.2). The claim is flushed late. If it cannot be written, nothing is recent.
+func (m *Mailbox) ClaimRecent() (firstUID uint32) {
+	a := m.m.account
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	firstUID = math.MaxUint32
+	err := m.m.store.commit(context.Background(), &commit{lazy: true}, func(b *build) error {
+		x, err := b.box(a, m.m.key)
+		if err != nil {
+			return err
+		}
+		firstUID = x.c.firstRecent
+		if x.c.firstRecent != x.c.uidNext || x.c.recent != 0 {
+			x.c.firstRecent, x.c.recent, x.changed = x.c.uidNext, 0, true
+		}
+		return nil
+	})
+	if err != nil {
+		return math.MaxUint32
+	}
+	return firstUID
+}
 
 // Snapshot is all messages, ascending by UID, and the state at the same moment.
-func (m *Mailbox) Snapshot() ([]Msg, State) { return nil, State{} }
+func (m *Mailbox) Snapshot() ([]Msg, State) {
+	m.m.mu.RLock()
+	defer m.m.mu.RUnlock()
+	list := make([]Msg, len(m.m.msgs))
+	for i := range m.m.msgs {
+		list[i] = m.m.msg(&m.m.msgs[i])
+	}
+	return list, m.m.state()
+}
 
 // Get is one message.
-func (m *Mailbox) Get(uid uint32) (Msg, bool) { return Msg{}, false }
+func (m *Mailbox) Get(uid uint32) (Msg, bool) {
+	m.m.mu.RLock()
+	defer m.m.mu.RUnlock()
+	i, ok := m.m.find(uid)
+	if !ok {
+		return Msg{}, false
+	}
+	return m.m.msg(&m.m.msgs[i]), true
+}
 
 // Changes is what happened after the mod-sequence since.
-func (m *Mailbox) Changes(since uint64) (Changes, error) { return Changes{}, errSoon }
-
-// Watch calls f after every commit that touched the mailbox, from one goroutine, calls folded together. f must not
-// block. stop, or the end of ctx, ends it.
-func (m *Mailbox) Watch(ctx context.Context, f func()) (stop func()) { return func() {} }
-
-// Summary is the summary of one message; the body is not opened.
-func (m *Mailbox) Summary(ctx context.Context, uid uint32) (*Summary, error) { return nil, errSoon }
-
-// Body opens a message for reading.
-func (m *Mailbox) Body(ctx context.Context, uid uint32) (*Content, error) { return nil, errSoon }
-
-// StoreFlags changes flags of those of uids that exist. With unchangedSince > 0, messages whose mod-sequence is
-// greater are left alone and returned in modified (RFC 7162). changed holds the messages whose flags are now different.
-func (m *Mailbox) StoreFlags(ctx context.Context, uids imap.UIDSet, op FlagOp, flags []string, unchangedSince uint64) (changed []Msg, modified imap.UIDSet, err error) {
-	return nil, nil, errSoon
+func (m *Mailbox) Changes(since uint64) (Changes, error) {
+	x := m.m
+	x.account.mu.RLock() // no expunge meanwhile: the trace and the messages are of one moment
+	defer x.account.mu.RUnlock()
+	c := Changes{}
+	since = min(since, math.MaxInt64)
+	x.mu.RLock()
+	c.HighestModSeq = max(x.c.modSeq, 1)
+	for i := range x.msgs {
+		if x.msgs[i].modSeq > since {
+			c.Changed = append(c.Changed, x.msg(&x.msgs[i]))
+		}
+	}
+	x.mu.RUnlock()
+	err := x.store.scanFrom(keyOf(keyExpunged, x.key.account, x.key.mailbox), keyOfExpunge(x.key.account, x.key.mailbox, since+1),
+		func(_, v []byte) error {
+			ranges, err := decodeUIDs(v)
+			for _, r := range ranges {
+				c.Vanished.AddRange(imap.UID(r.from), imap.UID(r.to))
+			}
+			return err
+		})
+	return c, err
 }
 
-// Expunge removes the messages marked \Deleted, of uids only if that is not nil.
-func (m *Mailbox) Expunge(ctx context.Context, uids *imap.UIDSet) (gone imap.UIDSet, err error) {
-	return nil, errSoon
+// Watch calls f after every commit that touched the mailbox, for several commits perhaps once. f must not block nor
+// call the store. stop, or the end of ctx, ends it.
+func (m *Mailbox) Watch(ctx context.Context, f func()) (stop func()) {
+	x := m.m
+	key := &f
+	x.mu.Lock()
+	x.watchers[key] = struct{}{}
+	x.mu.Unlock()
+	remove := func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		delete(x.watchers, key)
+	}
+	after := context.AfterFunc(ctx, remove)
+	return func() {
+		after()
+		remove()
+	}
 }
-
-// Copy copies messages into another mailbox of the account, in one act. NotFound: no such mailbox.
-func (m *Mailbox) Copy(ctx context.Context, uids imap.UIDSet, dest string) (CopyResult, error) {
-	return CopyResult{}, errSoon
-}
-
-// Move is Copy and removal from m in one act.
-func (m *Mailbox) Move(ctx context.Context, uids imap.UIDSet, dest string) (CopyResult, error) {
-	return CopyResult{}, errSoon
-}
-
-// Content is a message as served, prefix and then body, opened for reading at any offset.
-type Content struct{}
-
-// ReadAt satisfies io.ReaderAt. Only the frames that are needed are read and decrypted.
-func (c *Content) ReadAt(p []byte, off int64) (int, error) { return 0, errSoon }
-
-// Size is the length in octets.
-func (c *Content) Size() int64 { return 0 }
-
-// Close forgets the key.
-func (c *Content) Close() error { return nil }

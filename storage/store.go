@@ -1,15 +1,28 @@
-// Package storage is the mailbox store: messages, mailboxes, flags and mod-sequences, encrypted at rest, in one
-// durable act per acceptance.
+// Package storage is the mailbox store: messages, mailboxes, flags and mod-sequences, encrypted at rest.
+//
+// Every act is one record in an append-only log of segments (package blob): the sealed bodies and the changes to the
+// index. When the record is flushed the act has happened; one flush serves all that wait. The index (package engine)
+// is written later and brought up to date from the log when the store is opened. docs/flow.md has the argument why
+// nothing acknowledged can be lost, docs/formats.md the bytes.
 package storage
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"cmmpd/internal/durable"
 	"cmmpd/internal/keys"
 	"cmmpd/internal/mail"
+	"cmmpd/storage/blob"
+	"cmmpd/storage/engine"
 )
 
 // Options say where a store is and what it works with. The zero value of everything but Dir and Keys is the default.
@@ -19,45 +32,262 @@ type Options struct {
 	Log  *slog.Logger
 	Now  func() time.Time // the clock; time.Now
 	Rand io.Reader        // randomness for keys; crypto/rand
+	FS   durable.FS       // the file system; the operating system's. The index goes past it
 
 	// Fatal is called once, from a goroutine of its own, when a write or flush has failed in such a way that nothing
-	// can be acknowledged any more. The program should stop and be started again.
+	// can be acknowledged any more. The program should stop and be started again: opening the store recovers it.
 	Fatal func(error)
 
 	EpochAge      time.Duration // an account's epoch key is used no longer than this; 1 hour
-	EpochMessages int           // nor for more messages than this; 10,000
+	EpochMessages int           // nor for more secrets than this; 10,000
 	SegmentBytes  int64         // a segment file is closed when it is as long as this; 256 MiB
+	MessageBytes  int64         // the longest message that is taken; 256 MiB
 }
+
+func (o *Options) setDefaults() {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.FS == nil {
+		o.FS = durable.OS{}
+	}
+	if o.Fatal == nil {
+		o.Fatal = func(error) {}
+	}
+	if o.EpochAge <= 0 {
+		o.EpochAge = time.Hour
+	}
+	if o.EpochMessages <= 0 {
+		o.EpochMessages = 10_000
+	}
+	if o.SegmentBytes <= 0 {
+		o.SegmentBytes = 256 << 20
+	}
+	if o.MessageBytes <= 0 || o.MessageBytes > maxMessage {
+		o.MessageBytes = 256 << 20
+	}
+}
+
+// maxMessage is what the index in memory can hold as a size.
+const maxMessage = 1<<32 - 1<<20
 
 // Store is an open mailbox store. All methods may be called concurrently.
-type Store struct{}
+type Store struct {
+	o     Options
+	id    blob.StoreID
+	lock  *durable.Lock
+	vault *keys.Vault
+	index engine.Engine
+	kv    *engine.Behind
+	log   *blob.Log // appended to by the committer only
+	boot  uint64    // counts how often the store was opened
 
-var errSoon = mail.E(mail.Unsupported, "", nil)
+	bodyNext atomic.Uint64 // the EMAILID given last
+	failure  atomic.Pointer[mail.Error]
 
-// Open opens the store in o.Dir and makes it if the directory is absent or empty.
-func Open(ctx context.Context, o Options) (*Store, error) { return nil, errSoon }
+	gate sync.RWMutex // held shared by every commit, exclusively by Check
 
-// Close writes out what is pending and closes the store.
-func (s *Store) Close() error { return errSoon }
+	mu      sync.Mutex // guards what follows; short, without I/O but reads of the index
+	pending map[string]pendingValue
+	queue   []*commit
+	closing bool
 
-// Check verifies every invariant; deep also opens every body.
-func (s *Store) Check(ctx context.Context, deep bool) (*Report, error) { return nil, errSoon }
+	wake      chan struct{}   // to the committer: there is something in queue
+	syncs     chan chan error // to the committer: flush the log
+	committed chan struct{}   // closed when the committer has ended
+	writer    indexWriter
 
-// Ready is nil while the store acknowledges, else the failure.
-func (s *Store) Ready() error { return errSoon }
+	accountsMu sync.Mutex
+	accounts   map[mail.AccountID]*account
 
-// EnsureAccount makes the account, its keys and its first mailboxes, if it is not there.
-func (s *Store) EnsureAccount(ctx context.Context, id mail.AccountID) error { return errSoon }
+	mailboxesMu sync.Mutex
+	mailboxes   map[mailboxKey]*mailbox
+	clock       uint64 // counts closings of mailboxes
 
-// Deliver returns when everything of d is durable and visible to readers.
-func (s *Store) Deliver(ctx context.Context, d Delivery) ([]Placed, error) { return nil, errSoon }
-
-// LabelOf is the labels remembered for these Message-IDs in the account, "" where there is none.
-func (s *Store) LabelOf(ctx context.Context, id mail.AccountID, messageIDs []string) ([]mail.Label, error) {
-	return nil, errSoon
+	feedMu sync.Mutex
+	feed   map[*func(mail.AccountID)]struct{}
 }
 
-// OpenAccount unwraps the account's private key, which stays in memory until every handle is closed.
-func (s *Store) OpenAccount(ctx context.Context, id mail.AccountID) (*Account, error) {
-	return nil, errSoon
+// Open opens the store in o.Dir and makes it if the directory is absent or empty. Unless the store was closed properly,
+// it is recovered from its log. Only one process can have a store open: for the second the error is of kind mail.Busy. A
+// store of a newer format is refused with mail.Unsupported, a damaged one with mail.Corrupt.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	o.setDefaults()
+	if o.Dir == "" || o.Keys == nil {
+		return nil, mail.E(mail.Invalid, "", errors.New("a store needs a directory and a keystore"))
+	}
+	s := &Store{
+		o: o, pending: make(map[string]pendingValue), accounts: make(map[mail.AccountID]*account),
+		mailboxes: make(map[mailboxKey]*mailbox), feed: make(map[*func(mail.AccountID)]struct{}),
+		wake: make(chan struct{}, 1), syncs: make(chan chan error), committed: make(chan struct{}),
+	}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.closeFiles())
+	}
+	go s.commitLoop()
+	s.writer.start(s)
+	if err := s.countBoot(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) open() error {
+	fsys, dir := s.o.FS, s.o.Dir
+	if err := makeDir(fsys, dir); err != nil {
+		return err
+	}
+	lock, err := durable.LockFile(filepath.Join(dir, lockFile))
+	if errors.Is(err, durable.ErrLocked) {
+		return mail.E(mail.Busy, "", fmt.Errorf("another process has the store open: %w", err))
+	} else if err != nil {
+		return err
+	}
+	s.lock = lock
+	if s.id, err = openFormat(fsys, dir); err != nil {
+		return err
+	}
+	if s.vault, err = keys.OpenVault(fsys, filepath.Join(dir, vaultFile), s.id); err != nil {
+		return err
+	}
+	bolt, err := engine.OpenBolt(fsys, filepath.Join(dir, indexFile))
+	if err != nil {
+		return mail.E(mail.Corrupt, "", fmt.Errorf("index: %w", err))
+	}
+	s.index, s.kv = bolt, engine.NewBehind(bolt)
+	return s.replay()
+}
+
+// replay brings the index up to date from the log, by the same code that applies a commit.
+func (s *Store) replay() error {
+	var from blob.Position
+	b, err := s.kv.Get(key0(keyPosition))
+	if err != nil {
+		return err
+	}
+	if b != nil {
+		if from, err = decodePosition(b); err != nil {
+			return err
+		}
+	}
+	replayed := 0
+	o := blob.Options{FS: s.o.FS, Dir: filepath.Join(s.o.Dir, segmentsDir), Store: s.id, SegmentBytes: s.o.SegmentBytes}
+	s.log, err = blob.Open(o, from, func(r *blob.Record) error {
+		replayed++
+		ops, err := decodeOps(r.Ops)
+		if err != nil {
+			return err
+		}
+		if err := s.apply(ops, r); err != nil {
+			return err
+		}
+		if s.kv.Pending() > maxPending/2 {
+			return s.kv.Flush(func() error { return nil })
+		}
+		return nil
+	})
+	if err != nil {
+		if errors.Is(err, blob.ErrDamaged) {
+			err = mail.E(mail.Corrupt, "", err)
+		}
+		return fmt.Errorf("log: %w", err)
+	}
+	if replayed > 0 {
+		s.o.Log.Info("the index was brought up to date from the log", "records", replayed)
+	}
+	top, err := s.kv.Get(key0(keyBodyTop))
+	if err != nil {
+		return err
+	}
+	n, err := decodeNumber(top)
+	s.bodyNext.Store(n)
+	return err
+}
+
+// countBoot makes the number of this opening, with which mod-sequences that a crash may have undone are told apart.
+func (s *Store) countBoot(ctx context.Context) error {
+	return s.commit(ctx, &commit{}, func(b *build) error {
+		n, err := b.number(keyBoots)
+		if err != nil {
+			return err
+		}
+		s.boot = n + 1
+		b.put(key0(keyBoots), encodeNumber(s.boot))
+		return nil
+	})
+}
+
+// Close waits for what is being committed, writes the index and closes the store. Handles that are still open fail
+// from then on.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closing = true
+	s.mu.Unlock()
+	s.writer.stop()
+	s.poke()
+	<-s.committed
+	var err error
+	if s.failure.Load() == nil {
+		err = s.kv.Flush(s.log.Sync)
+	}
+	return errors.Join(err, s.closeFiles())
+}
+
+func (s *Store) closeFiles() error {
+	var errs []error
+	if s.log != nil {
+		errs = append(errs, s.log.Close())
+	}
+	if s.index != nil {
+		errs = append(errs, s.index.Close())
+	}
+	if s.vault != nil {
+		errs = append(errs, s.vault.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Unlock())
+	}
+	return errors.Join(errs...)
+}
+
+// Ready is nil while the store acknowledges, else the failure. It never becomes nil again.
+func (s *Store) Ready() error {
+	if e := s.failure.Load(); e != nil {
+		return e
+	}
+	return nil
+}
+
+const unsaved = "the mail store cannot save at the moment"
+
+// stop ends all acknowledging: what is on the disk is not known.
+func (s *Store) stop(err error) {
+	e := mail.E(mail.Unavailable, unsaved, err)
+	if s.failure.CompareAndSwap(nil, e) {
+		s.o.Log.Error("the mail store stops saving: start the program again", "error", err)
+		go s.o.Fatal(err)
+	}
+}
+
+// Watch has f called with the account after every commit that touched one of its mailboxes. f must not block. stop ends
+// it.
+func (s *Store) Watch(f func(mail.AccountID)) (stop func()) {
+	s.feedMu.Lock()
+	defer s.feedMu.Unlock()
+	s.feed[&f] = struct{}{}
+	return func() {
+		s.feedMu.Lock()
+		defer s.feedMu.Unlock()
+		delete(s.feed, &f)
+	}
 }

@@ -1,0 +1,392 @@
+package keys
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"sync"
+
+	"cmmpd/internal/durable"
+	"cmmpd/internal/mail"
+)
+
+// Vault is the file of the accounts' keys: each account's key pair (the private key wrapped by the platform key) and
+// its epoch keys (sealed to the public key). What is put is durable on return, flushes being shared. Erase rewrites the
+// file whole, so that what was erased is gone. All methods may be called concurrently.
+type Vault struct {
+	fsys  durable.FS
+	path  string
+	store [16]byte
+	seed  uint32
+
+	mu       sync.Mutex // guards what follows
+	file     durable.File
+	size     int64
+	failed   error
+	accounts map[mail.AccountID]*vaultEntry
+
+	flush  sync.Mutex // held while flushing; taken before mu
+	synced int64      // under mu; only a holder of flush changes it
+}
+
+type vaultEntry struct {
+	key    int64      // offset of the account's record; 0: none
+	epochs []epochRef // ascending
+	last   uint32     // the highest epoch ever used
+}
+
+type epochRef struct {
+	epoch  uint32
+	offset int64
+}
+
+func (e *vaultEntry) find(epoch uint32) (int, bool) {
+	i := sort.Search(len(e.epochs), func(i int) bool { return e.epochs[i].epoch >= epoch })
+	return i, i < len(e.epochs) && e.epochs[i].epoch == epoch
+}
+
+// CreateVault makes an empty vault for the store.
+func CreateVault(fsys durable.FS, path string, store [16]byte) error {
+	return durable.WriteFile(fsys, path, vaultHeader(store), 0o600)
+}
+
+// OpenVault opens the vault of the store. A torn tail is cut off.
+func OpenVault(fsys durable.FS, path string, store [16]byte) (*Vault, error) {
+	if err := fsys.Remove(path + durable.TempSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	f, err := fsys.Open(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	v := &Vault{fsys: fsys, path: path, store: store, file: f, accounts: make(map[mail.AccountID]*vaultEntry)}
+	if err := v.load(); err != nil {
+		return nil, errors.Join(mail.E(mail.Corrupt, "", fmt.Errorf("key vault %s: %w", path, err)), f.Close())
+	}
+	return v, nil
+}
+
+// load reads all records, cuts off a torn tail, and writes and flushes the end once more, because a failed flush
+// may have left it in the page cache only.
+func (v *Vault) load() error {
+	size, err := v.file.Size()
+	if err != nil {
+		return err
+	}
+	head := make([]byte, vaultHeaderSize)
+	if _, err := v.file.ReadAt(head, 0); err != nil {
+		return err
+	}
+	if v.seed, err = checkVaultHeader(head, v.store); err != nil {
+		return err
+	}
+	v.size = vaultHeaderSize
+	buf := make([]byte, 1<<20)
+	fill, base := 0, v.size
+	for {
+		n, err := v.file.ReadAt(buf[fill:], base+int64(fill))
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		fill += n
+		b, more := buf[:fill], base+int64(fill) < size
+		for len(b) > 0 && (!more || len(b) >= vaultRecordHead+maxVaultPayload) {
+			r, n, err := decodeVaultRecord(b, v.seed)
+			if err != nil {
+				return v.cut(size)
+			}
+			v.index(r, v.size)
+			v.size += int64(n)
+			b = b[n:]
+		}
+		if !more {
+			break
+		}
+		fill = copy(buf, b)
+		base = v.size
+	}
+	return v.settle(size)
+}
+
+// cut removes what follows the last good record, unless a later record proves that it was whole once.
+func (v *Vault) cut(size int64) error {
+	rest := make([]byte, size-v.size)
+	if _, err := v.file.ReadAt(rest, v.size); err != nil {
+		return err
+	}
+	magic := binary.LittleEndian.AppendUint32(nil, vaultRecordMagic)
+	for i := 1; ; i++ {
+		j := bytes.Index(rest[i:], magic)
+		if j < 0 {
+			return v.settle(size)
+		}
+		i += j
+		if _, synced, _, _, err := decodeVaultHead(rest[i:], v.seed); err == nil && synced > v.size {
+			return fmt.Errorf("damaged at %d", v.size)
+		}
+	}
+}
+
+// maxUnflushed is more than one group of appends can be.
+const maxUnflushed = 1 << 20
+
+func (v *Vault) settle(size int64) error {
+	if size > v.size {
+		if err := v.file.Truncate(v.size); err != nil {
+			return err
+		}
+	}
+	from := max(vaultHeaderSize, v.size-maxUnflushed)
+	tail := make([]byte, v.size-from)
+	if _, err := v.file.ReadAt(tail, from); err != nil && len(tail) > 0 {
+		return err
+	}
+	if _, err := v.file.WriteAt(tail, from); err != nil {
+		return err
+	}
+	v.synced = v.size
+	return v.file.Sync()
+}
+
+func (v *Vault) index(r *vaultRecord, offset int64) {
+	e := v.accounts[r.id]
+	if e == nil {
+		e = &vaultEntry{}
+		v.accounts[r.id] = e
+	}
+	switch r.kind {
+	case vaultAccount:
+		e.key = offset
+	case vaultEpoch:
+		if i, ok := e.find(r.epoch); ok {
+			e.epochs[i].offset = offset
+		} else {
+			e.epochs = slices.Insert(e.epochs, i, epochRef{r.epoch, offset})
+		}
+		e.last = max(e.last, r.epoch)
+	case vaultFloor:
+		e.last = max(e.last, r.epoch)
+	}
+}
+
+// put appends a record and returns when it is durable. It is visible before that.
+func (v *Vault) put(r *vaultRecord) error {
+	end, err := v.append(r)
+	if err != nil {
+		return err
+	}
+	v.flush.Lock()
+	defer v.flush.Unlock()
+	v.mu.Lock()
+	done, to, failed := v.synced >= end, v.size, v.failed
+	v.mu.Unlock()
+	if failed != nil {
+		return failed
+	}
+	if done { // another's flush carried it
+		return nil
+	}
+	err = v.file.Sync()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err != nil {
+		v.failed = mail.E(mail.Unavailable, "", fmt.Errorf("flush of the key vault: %w", err))
+		return v.failed
+	}
+	v.synced = to
+	return nil
+}
+
+func (v *Vault) append(r *vaultRecord) (end int64, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.failed != nil {
+		return 0, v.failed
+	}
+	if e := v.accounts[r.id]; e != nil && r.kind == vaultAccount && e.key != 0 {
+		return 0, mail.E(mail.Exists, "", fmt.Errorf("account %s has keys", r.id))
+	} else if r.kind == vaultEpoch && (e == nil || r.epoch != e.last+1) {
+		return 0, mail.E(mail.Internal, "", fmt.Errorf("epoch %d of account %s is out of order", r.epoch, r.id))
+	}
+	if v.size-v.synced > maxUnflushed-vaultRecordHead-maxVaultPayload {
+		return 0, mail.E(mail.Busy, "", errors.New("the key vault has too much to flush"))
+	}
+	b := r.encode(v.seed, v.synced)
+	if _, err := v.file.WriteAt(b, v.size); err != nil {
+		err = mail.E(mail.Full, "", fmt.Errorf("write to the key vault: %w", err))
+		if terr := v.file.Truncate(v.size); terr != nil {
+			v.failed = errors.Join(err, terr)
+		}
+		return 0, err
+	}
+	v.index(r, v.size)
+	v.size += int64(len(b))
+	return v.size, nil
+}
+
+// Failed is the reason why the vault takes nothing more, or nil.
+func (v *Vault) Failed() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.failed
+}
+
+func (v *Vault) read(offset int64) (*vaultRecord, error) {
+	b := make([]byte, 512)
+	for {
+		n, err := v.file.ReadAt(b, offset)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		r, _, err := decodeVaultRecord(b[:n], v.seed)
+		if err == nil {
+			return r, nil
+		}
+		if len(b) > maxVaultPayload || n < len(b) {
+			return nil, mail.E(mail.Corrupt, "", fmt.Errorf("key vault at %d: %w", offset, err))
+		}
+		b = make([]byte, vaultRecordHead+maxVaultPayload)
+	}
+}
+
+// PutAccount keeps an account's key pair. The error is of kind mail.Exists if it has one.
+func (v *Vault) PutAccount(id mail.AccountID, k AccountKey) error {
+	if len(id) == 0 || len(id) > 255 {
+		return mail.E(mail.Invalid, "", fmt.Errorf("account id of %d bytes", len(id)))
+	}
+	return v.put(&vaultRecord{kind: vaultAccount, id: id, key: k})
+}
+
+// Account is the account's key pair.
+func (v *Vault) Account(id mail.AccountID) (k AccountKey, ok bool, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	e := v.accounts[id]
+	if e == nil || e.key == 0 {
+		return AccountKey{}, false, nil
+	}
+	r, err := v.read(e.key)
+	if err != nil {
+		return AccountKey{}, false, err
+	}
+	return r.key, true, nil
+}
+
+// LastEpoch is the highest epoch that the account ever had, 0 if none: the next is one more.
+func (v *Vault) LastEpoch(id mail.AccountID) uint32 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if e := v.accounts[id]; e != nil {
+		return e.last
+	}
+	return 0
+}
+
+// PutEpoch keeps a sealed epoch key. The epochs of an account are put in order, by one goroutine at a time.
+func (v *Vault) PutEpoch(id mail.AccountID, epoch uint32, sealed []byte) error {
+	return v.put(&vaultRecord{kind: vaultEpoch, id: id, epoch: epoch, sealed: sealed})
+}
+
+// Epoch is the sealed epoch key. The error is of kind mail.NotFound if there is none, as when it was erased.
+func (v *Vault) Epoch(id mail.AccountID, epoch uint32) ([]byte, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if e := v.accounts[id]; e != nil {
+		if i, ok := e.find(epoch); ok {
+			r, err := v.read(e.epochs[i].offset)
+			if err != nil {
+				return nil, err
+			}
+			return r.sealed, nil
+		}
+	}
+	return nil, mail.E(mail.NotFound, "", fmt.Errorf("no epoch %d of account %s in the key vault", epoch, id))
+}
+
+// HasEpoch says whether the epoch key is there.
+func (v *Vault) HasEpoch(id mail.AccountID, epoch uint32) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	e := v.accounts[id]
+	if e == nil {
+		return false
+	}
+	_, ok := e.find(epoch)
+	return ok
+}
+
+// Erase removes epoch keys for good: the file is written anew without them, and when Erase returns the old one is
+// unlinked. What the disk keeps in its free blocks is docs/security.md's matter.
+func (v *Vault) Erase(id mail.AccountID, epochs ...uint32) error {
+	v.flush.Lock()
+	defer v.flush.Unlock()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.failed != nil {
+		return v.failed
+	}
+	gone := func(r *vaultRecord) bool {
+		return r.kind == vaultEpoch && r.id == id && slices.Contains(epochs, r.epoch)
+	}
+	next := &Vault{fsys: v.fsys, path: v.path, store: v.store, accounts: make(map[mail.AccountID]*vaultEntry), seed: v.seed}
+	out := vaultHeader(v.store)
+	add := func(r *vaultRecord) {
+		next.index(r, int64(len(out)))
+		out = append(out, r.encode(v.seed, 0)...)
+	}
+	ids := make([]mail.AccountID, 0, len(v.accounts))
+	for id := range v.accounts {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		e := v.accounts[id]
+		offsets := make([]int64, 0, len(e.epochs)+1)
+		if e.key != 0 {
+			offsets = append(offsets, e.key)
+		}
+		for _, ref := range e.epochs {
+			offsets = append(offsets, ref.offset)
+		}
+		for _, offset := range offsets {
+			r, err := v.read(offset)
+			if err != nil {
+				return err
+			}
+			if !gone(r) {
+				add(r)
+			}
+		}
+		if e.last > 0 {
+			add(&vaultRecord{kind: vaultFloor, id: id, epoch: e.last})
+		}
+	}
+	if err := durable.WriteFile(v.fsys, v.path, out, 0o600); err != nil {
+		// The name may stand for either file now, so nothing more may be appended to the one that is open.
+		v.failed = mail.E(mail.Unavailable, "", fmt.Errorf("rewrite of the key vault: %w", err))
+		return v.failed
+	}
+	f, err := v.fsys.Open(v.path, os.O_RDWR, 0)
+	if err != nil {
+		v.failed = mail.E(mail.Unavailable, "", fmt.Errorf("the key vault, rewritten: %w", err))
+		return v.failed
+	}
+	old := v.file
+	v.file, v.accounts, v.size, v.synced = f, next.accounts, int64(len(out)), int64(len(out))
+	return errors.Join(old.Close(), v.fsys.SyncDir(filepath.Dir(v.path)))
+}
+
+// Close closes the file.
+func (v *Vault) Close() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.failed = mail.E(mail.Unavailable, "", errors.New("the key vault is closed"))
+	return v.file.Close()
+}

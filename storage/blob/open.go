@@ -1,0 +1,236 @@
+package blob
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"cmmpd/internal/durable"
+)
+
+// ErrDamaged says that records are missing or wrong that were once flushed.
+var ErrDamaged = errors.New("the segments are damaged")
+
+// Open opens the segments, and makes the first one if there is none. replay is called for every record after from,
+// in order; the zero Position is the beginning. A torn tail (records that were not flushed when the machine
+// stopped) is cut off; if something is wrong before that, the error is ErrDamaged. What is replayed is written and flushed once
+// more, because a failed flush may have left it in the page cache only.
+func Open(o Options, from Position, replay func(*Record) error) (*Log, error) {
+	l := &Log{o: o}
+	if err := l.recover(from, replay); err != nil {
+		if l.active != nil {
+			err = errors.Join(err, l.active.Close())
+		}
+		return nil, errors.Join(err, l.files.close())
+	}
+	return l, nil
+}
+
+func (l *Log) recover(from Position, replay func(*Record) error) error {
+	numbers, err := segments(l.o.FS, l.o.Dir)
+	if err != nil {
+		return err
+	}
+	if len(numbers) == 0 {
+		if from != (Position{}) {
+			return fmt.Errorf("%w: there are none", ErrDamaged)
+		}
+		if err := l.create(1); err != nil {
+			return err
+		}
+		numbers = []uint32{1}
+	}
+	if from == (Position{}) {
+		if numbers[0] != 1 {
+			return fmt.Errorf("%w: the first one is missing", ErrDamaged)
+		}
+		from = Position{Segment: 1, Offset: segmentHeaderSize}
+	}
+	for len(numbers) > 0 && numbers[0] < from.Segment {
+		numbers = numbers[1:]
+	}
+	if len(numbers) == 0 || numbers[0] != from.Segment {
+		return fmt.Errorf("%w: %s is missing", ErrDamaged, segmentName(from.Segment))
+	}
+	l.end.Seq = from.Seq
+	for i, n := range numbers {
+		if n != from.Segment+uint32(i) {
+			return fmt.Errorf("%w: %s is missing", ErrDamaged, segmentName(from.Segment+uint32(i)))
+		}
+		begin := int64(segmentHeaderSize)
+		if i == 0 {
+			begin = from.Offset
+		}
+		if err := l.activate(n); err != nil {
+			return err
+		}
+		if err := l.scan(begin, i == len(numbers)-1, replay); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scan replays the active segment from begin. In the last segment it cuts a torn tail off and makes what it found
+// durable.
+func (l *Log) scan(begin int64, last bool, replay func(*Record) error) error {
+	size, err := l.active.Size()
+	if err != nil {
+		return err
+	}
+	if size < begin {
+		return fmt.Errorf("%w: %s has only %d octets", ErrDamaged, segmentName(l.end.Segment), size)
+	}
+	l.end.Offset = begin
+	for l.end.Offset < size {
+		r, err := l.readRecord(size)
+		if errors.Is(err, errNoRecord) {
+			if !last {
+				return fmt.Errorf("%w: %s at %d", ErrDamaged, segmentName(l.end.Segment), l.end.Offset)
+			}
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := replay(r); err != nil {
+			return err
+		}
+		l.end = r.End
+	}
+	l.synced = l.end.Offset
+	if !last {
+		return nil
+	}
+	if l.end.Offset < size {
+		if err := l.provablyTorn(size); err != nil {
+			return err
+		}
+		if err := l.active.Truncate(l.end.Offset); err != nil {
+			return err
+		}
+	}
+	if err := rewrite(l.active, begin, l.end.Offset); err != nil {
+		return err
+	}
+	return l.active.Sync()
+}
+
+// readRecord reads the record at l.end. errNoRecord: there is none that is whole.
+func (l *Log) readRecord(size int64) (*Record, error) {
+	at := l.end.Offset
+	var head [recordHeaderSize]byte
+	if size-at < recordHeaderSize {
+		return nil, errNoRecord
+	}
+	if _, err := l.active.ReadAt(head[:], at); err != nil {
+		return nil, err
+	}
+	h, err := decodeRecordHeader(head[:], l.seed)
+	if err != nil {
+		return nil, err
+	}
+	if h.total() > size-at || h.seq != l.end.Seq+1 {
+		return nil, errNoRecord
+	}
+	r := &Record{Segment: l.end.Segment, BlobOffset: at + recordHeaderSize, BlobSum: h.blobSum}
+	r.Ops = make([]byte, h.opsLen)
+	if _, err := l.active.ReadAt(r.Ops, r.BlobOffset+h.blobLen); err != nil {
+		return nil, err
+	}
+	sum, err := sumFile(l.active, r.BlobOffset, h.blobLen)
+	if err != nil {
+		return nil, err
+	}
+	if sum != h.blobSum || Checksum(r.Ops) != h.opsSum {
+		return nil, errNoRecord
+	}
+	r.End = Position{l.end.Segment, at + h.total(), h.seq}
+	return r, nil
+}
+
+// sumFile is the Checksum of a part of a file.
+func sumFile(f durable.File, off, n int64) (uint32, error) {
+	var sum uint32
+	buf := make([]byte, min(n, bufferSize))
+	for n > 0 {
+		b := buf[:min(n, int64(len(buf)))]
+		if _, err := f.ReadAt(b, off); err != nil {
+			return 0, err
+		}
+		sum = Update(sum, b)
+		off += int64(len(b))
+		n -= int64(len(b))
+	}
+	return sum, nil
+}
+
+// provablyTorn looks behind the first bad record of the last segment. A record there that was written after a flush
+// of the bad one's place proves that it was whole once: then it must not be cut off.
+func (l *Log) provablyTorn(size int64) error {
+	var magic [4]byte
+	binary.LittleEndian.PutUint32(magic[:], recordMagic)
+	buf := make([]byte, bufferSize)
+	for at := l.end.Offset + 1; at < size; {
+		n, err := l.active.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		b := buf[:n]
+		for i := 0; ; {
+			j := bytes.Index(b[i:], magic[:])
+			if j < 0 || len(b)-i-j < recordHeaderSize {
+				break
+			}
+			h, err := decodeRecordHeader(b[i+j:i+j+recordHeaderSize], l.seed)
+			if err == nil && h.seq > l.end.Seq && h.synced > l.end.Offset {
+				return fmt.Errorf("%w: %s at %d", ErrDamaged, segmentName(l.end.Segment), l.end.Offset)
+			}
+			i += j + 1
+		}
+		if n < recordHeaderSize || at+int64(n) >= size {
+			return nil
+		}
+		at += int64(n) - recordHeaderSize + 1
+	}
+	return nil
+}
+
+// rewrite writes a part of a file over itself, so that its pages are dirty and the next flush carries them.
+func rewrite(f durable.File, from, to int64) error {
+	buf := make([]byte, min(to-from, bufferSize))
+	for from < to {
+		b := buf[:min(to-from, int64(len(buf)))]
+		if _, err := f.ReadAt(b, from); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(b, from); err != nil {
+			return err
+		}
+		from += int64(len(b))
+	}
+	return nil
+}
+
+// Verify reads a part of a segment and compares its Checksum.
+func (l *Log) Verify(segment uint32, off, n int64, want uint32) error {
+	f, err := l.files.get(segment, func() (durable.File, error) {
+		f, _, err := l.open(segment, os.O_RDONLY)
+		return f, err
+	})
+	if err != nil {
+		return err
+	}
+	defer l.files.put(f)
+	sum, err := sumFile(f.file, off, n)
+	if err != nil {
+		return fmt.Errorf("%s at %d: %w", segmentName(segment), off, err)
+	}
+	if sum != want {
+		return fmt.Errorf("%s at %d: checksum is wrong", segmentName(segment), off)
+	}
+	return nil
+}

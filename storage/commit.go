@@ -1,0 +1,247 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"cmmpd/internal/mail"
+	"cmmpd/storage/blob"
+	"cmmpd/storage/engine"
+)
+
+// commit is one act on its way through the log.
+type commit struct {
+	record blob.Record
+	ops    []engine.Op
+	lazy   bool // need not be flushed before it is acknowledged
+	events []*event
+	made   []*account // accounts that exist from now on, with their numbers
+	number []uint32
+	done   chan struct{}
+	err    error
+}
+
+// pendingValue is a value that a commit will put which is not flushed yet. The next commit builds on it.
+type pendingValue struct {
+	value []byte
+	by    *commit
+}
+
+// lazyFlush is how late the flush of a lazy commit may be.
+const lazyFlush = 50 * time.Millisecond
+
+// commit runs f to make the changes, under the lock that gives commits their order, and returns when they are durable
+// (for a lazy commit: written, and everything before it durable) and visible. If f fails, or makes no changes,
+// nothing happens. c brings the blob and collects what f decides.
+//
+// The caller holds mu of every account concerned.
+func (s *Store) commit(ctx context.Context, c *commit, f func(*build) error) error {
+	if err := s.writer.admit(ctx); err != nil {
+		return err
+	}
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	if err := s.enqueue(c, f); err != nil {
+		return err
+	}
+	if c.done == nil {
+		return nil
+	}
+	s.poke()
+	<-c.done
+	return c.err
+}
+
+func (s *Store) enqueue(c *commit, f func(*build) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.Ready(); err != nil {
+		return err
+	}
+	if s.closing {
+		return mail.E(mail.Unavailable, "the mail store is closing", nil)
+	}
+	b := &build{store: s, commit: c, own: make(map[string]int, 16)}
+	if err := f(b); err != nil {
+		return err
+	}
+	b.finish()
+	if len(b.ops) == 0 {
+		return nil
+	}
+	c.ops = b.ops
+	c.record.Ops = encodeOps(c.ops)
+	c.done = make(chan struct{})
+	for _, op := range c.ops {
+		s.pending[string(op.Key)] = pendingValue{op.Value, c}
+	}
+	s.queue = append(s.queue, c)
+	return nil
+}
+
+// poke wakes the committer.
+func (s *Store) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// commitLoop is the committer: it takes all that waits, writes it, flushes once, makes it visible and lets its callers
+// go. It ends when the store closes and nothing is left.
+func (s *Store) commitLoop() {
+	defer close(s.committed)
+	var late <-chan time.Time // a lazy commit's flush is due
+	for {
+		select {
+		case <-late:
+			_ = s.syncLog() // stops the store if it fails
+		default:
+		}
+		s.mu.Lock()
+		batch, closing := s.queue, s.closing
+		s.queue = nil
+		s.mu.Unlock()
+		if len(batch) > 0 {
+			s.run(batch)
+			if !s.log.Dirty() {
+				late = nil
+			} else if late == nil {
+				late = time.After(lazyFlush)
+			}
+			continue
+		}
+		if closing {
+			return
+		}
+		select {
+		case <-s.wake:
+		case <-late:
+			_ = s.syncLog()
+			late = nil
+		case reply := <-s.syncs:
+			reply <- s.syncLog()
+			late = nil
+		}
+	}
+}
+
+// syncLog flushes the log. Only the committer calls it.
+func (s *Store) syncLog() error {
+	err := s.log.Sync()
+	if err != nil {
+		s.stop(err)
+	}
+	return err
+}
+
+// run takes a batch through the log.
+func (s *Store) run(batch []*commit) {
+	records, wait := make([]*blob.Record, len(batch)), false
+	for i, c := range batch {
+		records[i] = &c.record
+		wait = wait || !c.lazy
+	}
+	err := s.Ready()
+	if err == nil {
+		err = s.log.Append(records)
+	}
+	if err == nil && wait {
+		err = s.log.Sync()
+	}
+	if err == nil {
+		err = s.show(batch)
+	}
+	if err != nil {
+		s.fail(batch, err)
+		return
+	}
+	s.announce(batch)
+}
+
+// fail answers a batch that could not be written, and all that was built on it meanwhile.
+func (s *Store) fail(batch []*commit, err error) {
+	if errors.Is(err, blob.ErrFull) {
+		s.o.Log.Warn("no space for mail", "error", err)
+		err = mail.E(mail.Full, "no space left for mail", err)
+	} else {
+		s.stop(err)
+		err = s.Ready()
+	}
+	s.mu.Lock()
+	batch = append(batch, s.queue...)
+	s.queue = nil
+	clear(s.pending)
+	s.mu.Unlock()
+	for _, c := range batch {
+		c.err = err
+		close(c.done)
+	}
+}
+
+// apply makes the ops of a log record visible in the index.
+func (s *Store) apply(ops []engine.Op, r *blob.Record) error {
+	if err := place(ops, r); err != nil {
+		return err
+	}
+	s.kv.Apply(ops, engine.Op{Key: key0(keyPosition), Value: encodePosition(r.End)})
+	return nil
+}
+
+// show makes a batch visible, in order.
+func (s *Store) show(batch []*commit) error {
+	for _, c := range batch {
+		if err := s.apply(c.ops, &c.record); err != nil {
+			return err
+		}
+		for i, a := range c.made {
+			a.keyMu.Lock()
+			a.number = c.number[i]
+			a.keyMu.Unlock()
+		}
+		for _, e := range c.events {
+			s.update(e)
+		}
+	}
+	s.mu.Lock()
+	for _, c := range batch {
+		for _, op := range c.ops {
+			if s.pending[string(op.Key)].by == c {
+				delete(s.pending, string(op.Key))
+			}
+		}
+	}
+	s.mu.Unlock()
+	s.writer.dirty()
+	return nil
+}
+
+// announce lets the callers go and then tells the watchers. No lock is held.
+func (s *Store) announce(batch []*commit) {
+	for _, c := range batch {
+		close(c.done)
+	}
+	told := make(map[*mailbox]bool)
+	accounts := make(map[mail.AccountID]bool)
+	for _, c := range batch {
+		for _, e := range c.events {
+			if m := e.mailbox; m != nil && !told[m] {
+				told[m] = true
+				m.tell()
+			}
+			accounts[e.account.id] = true
+		}
+	}
+	s.feedMu.Lock()
+	feed := make([]func(mail.AccountID), 0, len(s.feed))
+	for f := range s.feed {
+		feed = append(feed, *f)
+	}
+	s.feedMu.Unlock()
+	for _, f := range feed {
+		for id := range accounts {
+			f(id)
+		}
+	}
+}

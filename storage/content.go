@@ -1,0 +1,193 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"cmmpd/internal/mail"
+)
+
+var errGone = mail.E(mail.NotFound, "the message is no longer there", nil)
+
+// openedEntry is a message whose key is known.
+type openedEntry struct {
+	key    *messageKey
+	prefix []byte
+	body   bodyRecord
+}
+
+// entry unwraps the key of a message.
+func (m *Mailbox) entry(uid uint32) (*openedEntry, error) {
+	x := m.m
+	s := x.store
+	x.mu.RLock()
+	i, ok := x.find(uid)
+	var id uint64
+	if ok {
+		id = x.msgs[i].body
+	}
+	x.mu.RUnlock()
+	if !ok {
+		return nil, errGone
+	}
+	v, err := s.kv.Get(keyOf(keySecret, x.key.account, x.key.mailbox, uid))
+	if err != nil {
+		return nil, err
+	}
+	where, err := s.kv.Get(keyOf64(keyBody, id))
+	if err != nil {
+		return nil, err
+	}
+	if v == nil || where == nil {
+		return nil, errGone // expunged just now
+	}
+	secret, err := decodeSecret(v)
+	if err != nil {
+		return nil, err
+	}
+	return x.account.openEntry(secret, id, where)
+}
+
+func (a *account) openEntry(secret secretRecord, body uint64, where []byte) (*openedEntry, error) {
+	r, err := decodeBody(where)
+	if err != nil {
+		return nil, err
+	}
+	w, err := a.opened(secret.epoch)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := w.Unwrap(secret.blob, entryAAD(a.store.id, a.id, body))
+	if err != nil {
+		return nil, err
+	}
+	if len(plain) < keySize {
+		return nil, errRecord
+	}
+	k, err := newMessageKey(plain[:keySize], a.store.id, body)
+	clear(plain[:keySize])
+	return &openedEntry{key: k, prefix: plain[keySize:], body: r}, err
+}
+
+func (s *Store) readSummary(e *openedEntry) (*Summary, error) {
+	sealed := make([]byte, e.body.summary)
+	if err := s.log.Read(e.body.segment, e.body.offset, sealed); err != nil {
+		return nil, damaged(err)
+	}
+	plain, err := e.key.open(sealed, domainSummary, 0)
+	if err != nil {
+		return nil, err
+	}
+	header, index, err := decodeSummary(plain)
+	if err != nil {
+		return nil, err
+	}
+	if len(e.prefix) > 0 {
+		header = append(append(make([]byte, 0, len(e.prefix)+len(header)), e.prefix...), header...)
+	}
+	return &Summary{Index: index, Header: header, Prefix: e.prefix}, nil
+}
+
+func damaged(err error) error { return mail.E(mail.Corrupt, "the message is damaged", err) }
+
+// Summary is the summary of one message; its body is not opened. The error is of kind mail.NotFound if the message was
+// expunged, mail.Corrupt if it is damaged.
+func (m *Mailbox) Summary(_ context.Context, uid uint32) (*Summary, error) {
+	e, err := m.entry(uid)
+	if err != nil {
+		return nil, err
+	}
+	return m.m.store.readSummary(e)
+}
+
+// Body opens a message for reading. The errors are those of Summary.
+func (m *Mailbox) Body(_ context.Context, uid uint32) (*Content, error) {
+	e, err := m.entry(uid)
+	if err != nil {
+		return nil, err
+	}
+	return &Content{store: m.m.store, entry: e, frame: -1}, nil
+}
+
+// Content is a message as served, prefix and then body, opened for reading at any offset. Its methods may be called
+// concurrently. It stays readable when the message is expunged, and when its mailbox and account are closed.
+type Content struct {
+	store *Store
+	entry *openedEntry
+
+	mu    sync.Mutex // guards what follows: the frame decrypted last
+	frame int64
+	plain []byte
+}
+
+// Size is the length in octets.
+func (c *Content) Size() int64 { return int64(len(c.entry.prefix)) + c.entry.body.plain }
+
+// ReadAt satisfies io.ReaderAt. Only the frames that are needed are read and decrypted. The error is of kind
+// mail.Corrupt if the message is damaged.
+func (c *Content) ReadAt(p []byte, off int64) (n int, err error) {
+	if off < 0 {
+		return 0, errors.New("negative offset")
+	}
+	prefix := c.entry.prefix
+	if off < int64(len(prefix)) {
+		n = copy(p, prefix[off:])
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n < len(p) {
+		at := off + int64(n) - int64(len(prefix))
+		if at >= c.entry.body.plain {
+			return n, io.EOF
+		}
+		plain, err := c.open(at / frameSize)
+		if err != nil {
+			return n, err
+		}
+		n += copy(p[n:], plain[at%frameSize:])
+	}
+	return n, nil
+}
+
+// open decrypts a frame. c.mu is held.
+func (c *Content) open(frame int64) ([]byte, error) {
+	if c.frame == frame {
+		return c.plain, nil
+	}
+	if c.entry.key == nil {
+		return nil, errors.New("the message is closed")
+	}
+	b := &c.entry.body
+	const step = frameSize + tagSize
+	size, domain := int64(step), byte(domainFrame)
+	if frame == frames(b.plain)-1 {
+		size, domain = b.sealed-frame*step, domainLast
+	}
+	sealed := c.plain[:0]
+	if int64(cap(sealed)) < size {
+		sealed = make([]byte, size)
+	}
+	sealed = sealed[:size]
+	c.frame = -1
+	if err := c.store.log.Read(b.segment, b.offset+int64(b.summary)+frame*step, sealed); err != nil {
+		return nil, damaged(err)
+	}
+	plain, err := c.entry.key.open(sealed, domain, uint32(frame))
+	if err != nil {
+		return nil, err
+	}
+	c.frame, c.plain = frame, plain
+	return plain, nil
+}
+
+// Close forgets the key and what was decrypted.
+func (c *Content) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.plain[:cap(c.plain)])
+	c.frame, c.plain = -1, nil
+	c.entry.key = nil
+	return nil
+}

@@ -1,0 +1,285 @@
+package storage
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"cmmpd/internal/keys"
+	"cmmpd/internal/mail"
+)
+
+// account is what the store knows of an account while it is in use, and for a while after.
+type account struct {
+	store *Store
+	id    mail.AccountID
+	blind []byte // the blind-index key
+
+	// mu keeps operations that look at the state of mailboxes and change it (held exclusively) apart from those that
+	// only add to it (held shared), until what they do is visible. Taken before any other lock; of several accounts
+	// in the order of their IDs.
+	mu sync.RWMutex
+
+	keyMu   sync.Mutex // guards what follows; may be held during a flush of the vault
+	number  uint32     // 0: not known to exist
+	key     *keys.AccountKey
+	epoch   *epoch
+	handles int
+	private *keys.PrivateKey         // while there are handles
+	epochs  map[uint32]*keys.Wrapper // opened ones, while there are handles
+
+	users int       // guarded by Store.accountsMu: who holds on to this value
+	used  time.Time // likewise
+}
+
+// epoch is an epoch key in use for new messages.
+type epoch struct {
+	number  uint32
+	wrapper *keys.Wrapper
+	made    time.Time
+	used    int
+}
+
+// maxIdleAccounts is how many accounts nobody uses are remembered.
+const maxIdleAccounts = 16 << 10
+
+// acquire returns the account's state; release must follow. It asks neither whether the account exists nor for its keys.
+func (s *Store) acquire(ctx context.Context, id mail.AccountID) (*account, error) {
+	if len(id) == 0 || len(id) > 100 {
+		return nil, mail.E(mail.Invalid, "", fmt.Errorf("account id %q", id))
+	}
+	s.accountsMu.Lock()
+	a := s.accounts[id]
+	if a != nil {
+		a.users++
+	}
+	s.accountsMu.Unlock()
+	if a != nil {
+		return a, nil
+	}
+	blind, err := s.o.Keys.Derive(ctx, keys.Service, blindKey, append([]byte("cmmpd blind index 1 "), id...))
+	if err != nil {
+		return nil, fmt.Errorf("blind-index key: %w", err)
+	}
+	fresh := &account{store: s, id: id, blind: blind}
+	if err := fresh.loadNumber(); err != nil {
+		return nil, err
+	}
+	s.accountsMu.Lock()
+	defer s.accountsMu.Unlock()
+	if a = s.accounts[id]; a == nil {
+		a = fresh
+		if len(s.accounts) >= maxIdleAccounts {
+			s.forgetIdle()
+		}
+		s.accounts[id] = a
+	}
+	a.users++
+	return a, nil
+}
+
+// blindKey is the name, in the Service slot, of the key that blind-index keys are derived from.
+const blindKey = "blind"
+
+// forgetIdle drops accounts that nobody uses, about a quarter of them. accountsMu is held.
+func (s *Store) forgetIdle() {
+	n := len(s.accounts) / 4
+	for id, a := range s.accounts {
+		if n == 0 {
+			return
+		}
+		if a.users == 0 {
+			delete(s.accounts, id)
+			n--
+		}
+	}
+}
+
+func (s *Store) release(a *account) {
+	s.accountsMu.Lock()
+	a.users--
+	s.accountsMu.Unlock()
+}
+
+// loadNumber finds out whether the account exists.
+func (a *account) loadNumber() error {
+	b, err := a.store.kv.Get(keyOfAccount(string(a.id)))
+	if err != nil || b == nil {
+		return err
+	}
+	r, err := decodeAccount(b)
+	if err != nil {
+		return err
+	}
+	a.keyMu.Lock()
+	a.number = r.number
+	a.keyMu.Unlock()
+	return nil
+}
+
+// no is the account's number, 0 if it does not exist.
+func (a *account) no() uint32 {
+	a.keyMu.Lock()
+	defer a.keyMu.Unlock()
+	return a.number
+}
+
+// sealing returns the epoch key for n new secrets. If it must be made, it is durable in the vault on return, and so is
+// the account's key pair.
+func (a *account) sealing(ctx context.Context, n int) (*epoch, error) {
+	a.keyMu.Lock()
+	defer a.keyMu.Unlock()
+	s := a.store
+	now := s.o.Now()
+	if e := a.epoch; e != nil && e.used+n <= s.o.EpochMessages && now.Sub(e.made) < s.o.EpochAge && !now.Before(e.made) {
+		e.used += n
+		return e, nil
+	}
+	if err := a.ensureKey(ctx); err != nil {
+		return nil, err
+	}
+	raw := make([]byte, keySize)
+	defer clear(raw)
+	if _, err := io.ReadFull(s.o.Rand, raw); err != nil {
+		return nil, err
+	}
+	number := s.vault.LastEpoch(a.id) + 1
+	sealed, err := a.key.SealEpoch(a.id, number, raw)
+	if err != nil {
+		return nil, err
+	}
+	w, err := keys.NewWrapper(raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.vault.PutEpoch(a.id, number, sealed); err != nil {
+		if failed := s.vault.Failed(); failed != nil {
+			s.stop(failed)
+		}
+		return nil, fmt.Errorf("epoch key: %w", err)
+	}
+	a.epoch = &epoch{number: number, wrapper: w, made: now, used: n}
+	return a.epoch, nil
+}
+
+// ensureKey makes the account's key pair if it has none. keyMu is held.
+func (a *account) ensureKey(ctx context.Context) error {
+	if a.key != nil {
+		return nil
+	}
+	s := a.store
+	k, ok, err := s.vault.Account(a.id)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		if k, err = keys.NewAccountKey(ctx, s.o.Keys, a.id); err != nil {
+			return err
+		}
+		if err := s.vault.PutAccount(a.id, k); err != nil {
+			if failed := s.vault.Failed(); failed != nil {
+				s.stop(failed)
+			}
+			return fmt.Errorf("account key: %w", err)
+		}
+	}
+	a.key = &k
+	return nil
+}
+
+// unlock takes a handle: the private key stays in memory until the last lock.
+func (a *account) unlock(ctx context.Context) error {
+	a.keyMu.Lock()
+	defer a.keyMu.Unlock()
+	if a.handles == 0 {
+		k, ok, err := a.store.vault.Account(a.id)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return mail.E(mail.Corrupt, "the mail store is damaged", fmt.Errorf("account %s has no keys in the key vault", a.id))
+		}
+		if a.private, err = k.Open(ctx, a.store.o.Keys, a.id); err != nil {
+			return err
+		}
+		a.epochs = make(map[uint32]*keys.Wrapper)
+	}
+	a.handles++
+	return nil
+}
+
+// lock gives a handle back.
+func (a *account) lock() {
+	a.keyMu.Lock()
+	defer a.keyMu.Unlock()
+	if a.handles--; a.handles == 0 {
+		a.private, a.epochs = nil, nil
+	}
+}
+
+// opened is the Wrapper of an epoch. A handle must be held.
+func (a *account) opened(number uint32) (*keys.Wrapper, error) {
+	a.keyMu.Lock()
+	defer a.keyMu.Unlock()
+	if w := a.epochs[number]; w != nil {
+		return w, nil
+	}
+	if a.private == nil {
+		return nil, mail.E(mail.Denied, "", fmt.Errorf("account %s is not open", a.id))
+	}
+	sealed, err := a.store.vault.Epoch(a.id, number)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := a.private.OpenEpoch(number, sealed)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(raw)
+	w, err := keys.NewWrapper(raw)
+	if err != nil {
+		return nil, err
+	}
+	a.epochs[number] = w
+	return w, nil
+}
+
+// openText opens a sealed name. A handle must be held.
+func (a *account) openText(t sealedText) (string, error) {
+	w, err := a.opened(t.epoch)
+	if err != nil {
+		return "", err
+	}
+	b, err := w.Unwrap(t.blob, textAAD(a.store.id, a.id))
+	return string(b), err
+}
+
+// sealText seals a name under an epoch key.
+func (a *account) sealText(e *epoch, text string) (sealedText, error) {
+	b, err := e.wrapper.Wrap(a.store.o.Rand, nil, []byte(text), textAAD(a.store.id, a.id))
+	return sealedText{e.number, b}, err
+}
+
+// The kinds of things that blind hashes stand for.
+const (
+	hashName      = "name "
+	hashKeyword   = "keyword "
+	hashMessageID = "message-id "
+)
+
+// hash is the blind hash of text.
+func (a *account) hash(kind, text string) (h hash) {
+	m := hmac.New(sha256.New, a.blind)
+	_, _ = io.WriteString(m, kind) // a hash never fails
+	_, _ = io.WriteString(m, text)
+	var sum [sha256.Size]byte
+	copy(h[:], m.Sum(sum[:0]))
+	return h
+}
+
+func (a *account) keywordHash(word string) hash { return a.hash(hashKeyword, strings.ToLower(word)) }

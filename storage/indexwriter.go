@@ -1,0 +1,134 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"syscall"
+	"time"
+
+	"cmmpd/internal/mail"
+)
+
+// Limits on what is visible but not yet in the index file. With less it is written after a while, with more at once,
+// and with still more commits wait.
+const (
+	flushAfter = 2 * time.Second
+	flushBytes = 16 << 20
+	maxPending = 96 << 20
+)
+
+// indexWriter writes the index behind the commits.
+type indexWriter struct {
+	store *Store
+	work  chan struct{} // something is to be written
+	full  chan struct{} // it should be written at once
+	quit  chan struct{}
+	ended chan struct{}
+
+	mu      sync.Mutex // guards what follows
+	err     error      // of the last try
+	drained chan struct{}
+}
+
+func (w *indexWriter) start(s *Store) {
+	w.store = s
+	w.work, w.full = make(chan struct{}, 1), make(chan struct{}, 1)
+	w.quit, w.ended = make(chan struct{}), make(chan struct{})
+	w.drained = make(chan struct{})
+	go w.loop()
+}
+
+func (w *indexWriter) stop() {
+	close(w.quit)
+	<-w.ended
+}
+
+// dirty says that something is to be written.
+func (w *indexWriter) dirty() {
+	signal := w.work
+	if w.store.kv.Pending() > flushBytes {
+		signal = w.full
+	}
+	select {
+	case signal <- struct{}{}:
+	default:
+	}
+}
+
+func (w *indexWriter) loop() {
+	defer close(w.ended)
+	timer := time.NewTimer(flushAfter)
+	timer.Stop()
+	for {
+		select {
+		case <-w.quit:
+			return
+		case <-w.full:
+		case <-w.work:
+			timer.Reset(flushAfter)
+			select {
+			case <-w.quit:
+				return
+			case <-w.full:
+			case <-timer.C:
+			}
+			timer.Stop()
+		}
+		err := w.store.kv.Flush(w.store.flushLog)
+		if err != nil && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+			w.store.stop(err)
+			err = nil
+		} else if err != nil {
+			w.store.o.Log.Warn("no space for the index; it stays in memory", "error", err)
+			w.dirty()
+		}
+		w.mu.Lock()
+		w.err = err
+		close(w.drained)
+		w.drained = make(chan struct{})
+		w.mu.Unlock()
+		if err != nil { // wait before the next try
+			timer.Reset(flushAfter)
+			select {
+			case <-w.quit:
+				return
+			case <-timer.C:
+			}
+		}
+	}
+}
+
+// flushLog has the committer flush the log: the index must not be ahead of it.
+func (s *Store) flushLog() error {
+	reply := make(chan error, 1)
+	select {
+	case s.syncs <- reply:
+		return <-reply
+	case <-s.committed:
+		return mail.E(mail.Unavailable, unsaved, errors.New("the committer has ended"))
+	}
+}
+
+// admit waits while too much is in memory only.
+func (w *indexWriter) admit(ctx context.Context) error {
+	for w.store.kv.Pending() > maxPending {
+		w.mu.Lock()
+		drained, err := w.drained, w.err
+		w.mu.Unlock()
+		if err != nil {
+			return mail.E(mail.Full, "no space left for mail", err)
+		}
+		if err := w.store.Ready(); err != nil {
+			return err
+		}
+		select {
+		case <-drained:
+		case <-w.ended:
+			return mail.E(mail.Unavailable, "the mail store is closing", nil)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}

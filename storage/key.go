@@ -1,0 +1,52 @@
+package storage
+
+import "encoding/binary"
+
+// The keys of the index: a letter, then big-endian numbers, so that they sort. What the values are is in record.go.
+const (
+	keyPosition  = 'p' // the place in the log up to which the index is written
+	keyAccountNo = 'n' // the account number given last
+	keyBodyTop   = 'b' // no EMAILID up to here is given to a new body
+	keyBoots     = 'o' // how often the store was opened
+	keyAccount   = 'A' // + account ID: accountRecord
+	keyName      = 'N' // + account, name hash: mailbox number
+	keyMailbox   = 'M' // + account, mailbox: mailboxRecord
+	keyCounters  = 'S' // + account, mailbox: counters
+	keySubscribe = 'U' // + account, name hash: sealedText
+	keyEntry     = 'E' // + account, mailbox, UID: entryRecord
+	keySecret    = 'K' // + account, mailbox, UID: sealed message key and prefix
+	keyFlags     = 'F' // + account, mailbox, UID/256: flags that changed since delivery
+	keyExpunged  = 'X' // + account, mailbox, mod-sequence: UIDs
+	keyMessageID = 'H' // + account, Message-ID hash: thread and label
+	keyBody      = 'B' // + body: bodyRecord
+	keyGarbage   = 'G' // + segment: octets of bodies that nothing refers to
+	keyQueue     = 'Q' // + number: queue item
+)
+
+func key0(kind byte) []byte { return []byte{kind} }
+
+func keyOf(kind byte, numbers ...uint32) []byte {
+	b := make([]byte, 1, 1+4*len(numbers))
+	b[0] = kind
+	for _, n := range numbers {
+		b = binary.BigEndian.AppendUint32(b, n)
+	}
+	return b
+}
+
+func keyOfAccount(id string) []byte { return append([]byte{keyAccount}, id...) }
+
+func keyOfHash(kind byte, account uint32, h hash) []byte {
+	return append(keyOf(kind, account), h[:]...)
+}
+
+func keyOf64(kind byte, n uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{kind}, n)
+}
+
+func keyOfExpunge(account, mailbox uint32, modSeq uint64) []byte {
+	return binary.BigEndian.AppendUint64(keyOf(keyExpunged, account, mailbox), modSeq)
+}
+
+// last32 is the number at the end of a key.
+func last32(key []byte) uint32 { return binary.BigEndian.Uint32(key[len(key)-4:]) }
