@@ -100,7 +100,7 @@ func (l *addressList) atom() string {
 	case '@':
 		return "@"
 	case '[':
-		if i := strings.IndexAny(l.s[l.pos:], "],<\""); i >= 0 && l.s[l.pos+i] == ']' {
+		if i := strings.IndexAny(l.s[l.pos:], "[],<\""); i >= 0 && l.s[l.pos+i] == ']' {
 			l.pos += i + 1
 			return l.s[start:l.pos]
 		}
