@@ -49,8 +49,8 @@ type user struct {
 func serve(srv *Server, c *conn, implicitTLS bool) {
 	ctx, cancel := context.WithCancel(srv.ctx)
 	defer cancel()
-	s := &session{srv: srv, c: c, ctx: ctx, log: srv.o.Log.With("remote", c.remote())}
-	s.client = mail.Client{Protocol: "imap", Remote: c.remote()}
+	s := newSession(ctx, srv, c)
+	defer s.end()
 	c.until = time.Now().Add(srv.o.Limits.EarlyIdle)
 	if implicitTLS {
 		s.client.Protocol = "imaps"
@@ -60,20 +60,27 @@ func serve(srv *Server, c *conn, implicitTLS bool) {
 		}
 		s.secured()
 	}
-	defer s.end()
-	s.newReader()
-	c.write("* OK [CAPABILITY " + s.capabilities() + "] IMAP service ready")
-	c.end()
-	for !s.over {
-		if !s.next() {
-			break
-		}
-	}
-	_ = c.flush()
+	s.run()
 	if t, ok := c.nc.(interface{ CloseWrite() error }); ok && c.err == nil {
 		_ = c.raw.SetWriteDeadline(time.Now().Add(srv.o.Limits.Progress))
 		_ = t.CloseWrite()
 	}
+}
+
+func newSession(ctx context.Context, srv *Server, c *conn) *session {
+	s := &session{srv: srv, c: c, ctx: ctx, log: srv.o.Log.With("remote", c.remote())}
+	s.client = mail.Client{Protocol: "imap", Remote: c.remote()}
+	s.newReader()
+	return s
+}
+
+// run greets and serves until the session is over.
+func (s *session) run() {
+	s.c.write("* OK [CAPABILITY " + s.capabilities() + "] IMAP service ready")
+	s.c.end()
+	for !s.over && s.next() {
+	}
+	_ = s.c.flush()
 }
 
 // secured notes that the line is under TLS now. What was read before is forgotten.

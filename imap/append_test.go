@@ -1,0 +1,81 @@
+package imap
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestAppend(t *testing.T) {
+	ts := newServer(t, Limits{MessageBytes: 10_000})
+	c := ts.login("alice")
+	c.talk(`
+		C: a APPEND Sent (\Seen $Sent) "17-Jul-2026 02:44:25 -0700" {17}
+		S: + …
+		C: Subject: a
+		C: 
+		C: x
+		C: 
+		S: a OK [APPENDUID … 1] APPEND completed
+		C: b APPEND {4+}
+		C: Sent {12+}
+		C: Subject: b
+		C: 
+		S: b OK [APPENDUID … 2] …
+		C: c APPEND nothing {3+}
+		C: x: 
+		S: c NO [TRYCREATE] …
+		C: d APPEND Sent {0+}
+		C: 
+		S: d NO …
+		C: e APPEND Sent {10001}
+		S: e NO [TOOBIG] …
+		C: f APPEND Sent {5000+}`)
+	c.send(strings.Repeat("f LOGOUT\r\n", 500) + "\r\n")
+	c.talk(`
+		S: f BAD …
+		C: g APPEND Sent (\Recent) {3+}
+		C: x: 
+		S: g BAD …
+		C: h APPEND Sent {9+}`)
+	c.send("x: \x00\r\n\r\nx\r\n")
+	c.talk(`
+		S: h BAD …
+		C: i APPEND Sent ~{3+}
+		C: x: 
+		S: i BAD …
+		C: j EXAMINE Sent
+		S? j OK …
+		C: k FETCH 1:* (FLAGS INTERNALDATE RFC822.SIZE)
+		S: * 1 FETCH (FLAGS (\Seen $Sent \Recent) INTERNALDATE "17-Jul-2026 …" RFC822.SIZE 17)
+		S: * 2 FETCH (FLAGS (\Recent) …RFC822.SIZE 12)
+		S: k OK …`)
+}
+
+// A refusal of policy is NO with its sentence, and nothing of it becomes a response of its own.
+func TestAppendRefused(t *testing.T) {
+	ts := newServer(t, Limits{})
+	c := ts.login("alice")
+	c.talk(`
+		C: a APPEND Sent {19+}
+		C: Subject: REFUSED
+		C: x
+		S: a NO [CANNOT] alice@works.gov.example has no certificate  a OK injected
+		C: b STATUS Sent (MESSAGES)
+		S: * STATUS Sent (MESSAGES 0)
+		S: b OK …`)
+}
+
+func TestAppendToSelected(t *testing.T) {
+	ts := newServer(t, Limits{})
+	c := ts.login("alice")
+	c.talk(`
+		C: a SELECT INBOX
+		S? a OK …
+		C: b APPEND INBOX {14+}
+		C: Subject: b
+		C: 
+		C: 
+		S: * 1 EXISTS
+		S: * 1 RECENT
+		S: b OK [APPENDUID … 1] …`)
+}
