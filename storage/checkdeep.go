@@ -1,0 +1,166 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"cmmpd/internal/mail"
+)
+
+// deep opens everything that is sealed. Commits run meanwhile, so what has gone since is passed over.
+func (c *checker) deep(ctx context.Context) error {
+	verified := make(map[uint64]bool, len(c.bodies))
+	at := 0 // entries are sorted by account, as their keys are
+	for at < len(c.entries) {
+		number := c.entries[at].key.account
+		end := at
+		for end < len(c.entries) && c.entries[end].key.account == number {
+			end++
+		}
+		if a := c.accounts[number]; a != nil {
+			if err := c.deepAccount(ctx, a.id, c.entries[at:end], verified); err != nil {
+				return err
+			}
+		}
+		at = end
+	}
+	for _, a := range c.accounts {
+		if err := c.deepNames(ctx, a); err != nil {
+			return err
+		}
+	}
+	for id, b := range c.bodies {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !verified[id] { // no entry opens it: at least its checksum can be compared
+			if err := c.store.log.Verify(b.segment, b.offset, b.total(), b.sum); err != nil && c.stillThere(id) {
+				c.problem("body %d: %v", id, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *checker) stillThere(body uint64) bool {
+	v, err := c.store.kv.Get(keyOf64(keyBody, body))
+	return err != nil || v != nil
+}
+
+// opened runs f with the account's private key in memory.
+func (c *checker) opened(ctx context.Context, id mail.AccountID, f func(*account) error) error {
+	a, err := c.store.acquire(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer c.store.release(a)
+	if err := a.unlock(ctx); err != nil {
+		if mail.KindOf(err).Temporary() {
+			return err
+		}
+		c.problem("account %s cannot be opened: %v", id, err)
+		return nil
+	}
+	defer a.lock()
+	return f(a)
+}
+
+func (c *checker) deepAccount(ctx context.Context, id mail.AccountID, entries []checkedEntry, verified map[uint64]bool) error {
+	return c.opened(ctx, id, func(a *account) error {
+		for _, e := range entries {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			err := c.openEntry(a, e, !verified[e.body])
+			if err != nil && !errors.Is(err, errGone) {
+				c.problem("UID %d in %v: %v", e.uid, e.key, err)
+			}
+			verified[e.body] = verified[e.body] || err == nil
+		}
+		return nil
+	})
+}
+
+// openEntry opens the summary of a message and, with full, compares the checksum and opens the body.
+func (c *checker) openEntry(a *account, e checkedEntry, full bool) error {
+	s := c.store
+	v, err := s.kv.Get(keyOf(keySecret, e.key.account, e.key.mailbox, e.uid))
+	if err != nil {
+		return err
+	}
+	where, err := s.kv.Get(keyOf64(keyBody, e.body))
+	if err != nil {
+		return err
+	}
+	if v == nil || where == nil {
+		return errGone
+	}
+	secret, err := decodeSecret(v)
+	if err != nil {
+		return err
+	}
+	o, err := a.openEntry(secret, e.body, where)
+	if err != nil {
+		return err
+	}
+	if int64(len(o.prefix))+o.body.plain != e.size {
+		return fmt.Errorf("the size is %d, not %d", int64(len(o.prefix))+o.body.plain, e.size)
+	}
+	summary, err := s.readSummary(o)
+	if err != nil {
+		return err
+	}
+	if summary.Index.Size != o.body.plain {
+		return errors.New("the summary is that of another body")
+	}
+	if !full {
+		return nil
+	}
+	if err := s.log.Verify(o.body.segment, o.body.offset, o.body.total(), o.body.sum); err != nil {
+		return err
+	}
+	return readThrough(&Content{store: s, entry: o, frame: -1}, summary.Header)
+}
+
+// readThrough reads a message to its end and compares its beginning.
+func readThrough(content *Content, begin []byte) error {
+	defer func() { _ = content.Close() }()
+	buf := make([]byte, frameSize)
+	for at := int64(0); at < content.Size(); {
+		b := buf[:min(int64(len(buf)), content.Size()-at)]
+		if _, err := content.ReadAt(b, at); err != nil {
+			return err
+		}
+		n := min(len(begin), len(b))
+		if !bytes.Equal(b[:n], begin[:n]) {
+			return errors.New("the header in the summary is not that of the body")
+		}
+		begin = begin[n:]
+		at += int64(len(b))
+	}
+	return nil
+}
+
+func (c *checker) deepNames(ctx context.Context, of *checkedAccount) error {
+	return c.opened(ctx, of.id, func(a *account) error {
+		for _, key := range of.mailboxes {
+			m := c.mailboxes[key]
+			name, err := a.openText(m.record.name)
+			if err != nil || a.hash(hashName, name) != m.record.nameHash {
+				c.problem("%v: its name does not open (%v)", key, err)
+			}
+			for _, w := range m.record.keywords {
+				if word, err := a.openText(w.name); err != nil || a.keywordHash(word) != w.hash {
+					c.problem("%v: a keyword does not open (%v)", key, err)
+				}
+			}
+		}
+		_, err := a.subscriptions()
+		if err != nil {
+			c.problem("account %s: a subscription does not open: %v", of.id, err)
+		}
+		return nil
+	})
+}
