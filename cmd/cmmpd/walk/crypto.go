@@ -6,17 +6,24 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 
+	"cmmpd/internal/demopki"
 	"cmmpd/internal/message"
 	"cmmpd/smime"
 	"cmmpd/smime/cms"
+	"cmmpd/smime/trust"
 )
 
 // sealedFor checks that raw is S/MIME with AES-256 for exactly these people.
 func (w *walk) sealedFor(raw []byte, uids ...string) error {
-	p := w.gateway().Inspect(raw, message.Parse(raw, message.Limits{}))
+	g, err := w.gateway()
+	if err != nil {
+		return err
+	}
+	p := g.Inspect(raw, message.Parse(raw, message.Limits{}))
 	if p.Kind != smime.Encrypted {
 		return fmt.Errorf("the mail is %v, not S/MIME encrypted", p.Kind)
 	}
@@ -44,7 +51,8 @@ func (w *walk) sealedFor(raw []byte, uids ...string) error {
 	return nil
 }
 
-// opens opens raw with a person's key by our own code and looks for the marker.
+// opens opens raw with a person's key by our own code, checks the domain's signature
+// inside, and looks for the marker.
 func (w *walk) opens(raw []byte, uid, marker string) error {
 	cert, err := w.certificate(uid)
 	if err != nil {
@@ -62,9 +70,16 @@ func (w *walk) opens(raw []byte, uid, marker string) error {
 	if err != nil {
 		return err
 	}
-	opened, err := w.gateway().Open(raw, message.Parse(raw, message.Limits{}), opener)
+	g, err := w.gateway()
 	if err != nil {
 		return err
+	}
+	opened, err := g.Open(raw, message.Parse(raw, message.Limits{}), opener)
+	if err != nil {
+		return err
+	}
+	if opened.Signature.Status != smime.Pass || !opened.Signature.Domain {
+		return fmt.Errorf("the signature inside is not the domain's: %s (%s)", opened.Signature.Status, opened.Signature.Reason)
 	}
 	if !bytes.Contains(opened.Inner, []byte(marker)) {
 		return errors.New("it opens, but the text is not in it")
@@ -72,8 +87,23 @@ func (w *walk) opens(raw []byte, uid, marker string) error {
 	return nil
 }
 
-// gateway is S/MIME mechanics without keys or trust of its own, enough to look and open.
-func (w *walk) gateway() *smime.Gateway { return smime.New(smime.Options{}) }
+// gateway is S/MIME mechanics that trust the demonstration's authority.
+func (w *walk) gateway() (*smime.Gateway, error) {
+	pki := func(file string) string { return filepath.Join(w.Dir, "pki", file) }
+	data, err := os.ReadFile(pki("ca.pem"))
+	if err != nil {
+		return nil, err
+	}
+	anchors, err := demopki.ParseCerts(data)
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := trust.New(trust.Options{Anchors: anchors, CRLs: []string{pki("ca.crl")}, RequireCRL: true})
+	if err != nil {
+		return nil, err
+	}
+	return smime.New(smime.Options{Trust: verifier}), nil
+}
 
 // opensslOpens does the same with the openssl program, and verifies the signature
 // inside. It says how it was opened; without openssl that is our own code alone. No

@@ -155,5 +155,6 @@ func (w *walk) sentCopy(ctx context.Context, r *report) error {
 		return fmt.Errorf("openssl: %w", err)
 	}
 	r.saw("IMAP serves it sealed, for alice alone; alice's key opens it (%s)", by)
+	r.again("curl --cacert $D/pki/ca.pem -u \"alice:$(cat $D/people/alice/password)\" --crlf -T mail.eml imaps://localhost:%d/Sent", w.BasePort+993)
 	return nil
 }
