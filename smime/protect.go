@@ -116,7 +116,7 @@ func (f fields) outer(label mail.Label) []field {
 
 // protected is the header of the cryptographic payload but its Content fields: the
 // author's fields, who of the blind recipients this copy is for, and what was left
-// outside (RFC 9788, sections 2.2 and 5.2).
+// outside (RFC 9788, section 2.2).
 func (f fields) protected(bccOf *mail.Address, outer []field) []byte {
 	var b bytes.Buffer
 	for _, m := range f.mine {
@@ -143,7 +143,7 @@ const maxFirstLine = 980
 var mediaType = regexp.MustCompile("^[ \t\r\n]*[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+[ \t\r\n]*$")
 
 // withHP is the Content-Type value with the parameter hp="cipher" (RFC 9788, section
-// 2.1.1) and without another hp. The rest keeps its bytes. What readers could not agree on is
+// 2.1) and without another hp. The rest keeps its bytes. What readers could not agree on is
 // replaced by what the index took it for.
 func withHP(value []byte, p *message.Part) []byte {
 	segments := segments(value)

@@ -19,8 +19,8 @@ import (
 // Options of a Gateway.
 type Options struct {
 	Trust *trust.Verifier
-	// Signers returns the domain signing authority of a domain (RFC 3183, section
-	// 4.1), by which what the gateway seals is signed inside; nil or false: none.
+	// Signers returns the domain signing authority of a domain (RFC 3183), by which
+	// what the gateway seals is signed inside; nil or false: none.
 	Signers func(domain string) (cms.SignerSpec, bool)
 	Now     func() time.Time
 	Rand    io.Reader
@@ -96,11 +96,11 @@ type Protection struct {
 	Reason    string         // of EncryptedBroken and OtherCMS: what was found, for the log
 }
 
-// SealOptions of Seal.
+// SealOptions say who may read a sealed message and what is shown of it.
 type SealOptions struct {
 	Sender     mail.Address // whose domain signs
 	Recipients []Usable     // everyone who shall be able to open this copy, the sender included where wanted
 	// BccOf: this is the copy of one blind recipient; their address alone stays in Bcc, within.
 	BccOf *mail.Address
-	Label mail.Label // shown within the protection
+	Label mail.Label // shown outside in X-Classification, in the place of what the author wrote there; empty: as it was
 }

@@ -3,6 +3,7 @@ package smime
 import (
 	"bytes"
 	"crypto/x509"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,14 +34,14 @@ type SignatureResult struct {
 	// Domain: made by a domain signing authority (RFC 3183). It speaks for the
 	// domain, never for the author.
 	Domain bool
-	Signer mail.Address      // the address that the certificate was held to; zero if it was not looked at
+	Signer mail.Address      // named by the certificate: the author's if it is there; zero if none is, or none was looked at
 	Cert   *x509.Certificate // the signer's, if it was found
 	Time   time.Time         // the signer's claim of when; zero if none
 	Trust  trust.Result      // what was checked of the certificate
 }
 
 // domainAuthority is the local part of the address in the certificate of a domain
-// signing authority (RFC 3183, section 2.1.1).
+// signing authority (RFC 3183).
 const domainAuthority = "domain-signing-authority"
 
 // Verify checks the signature of the root entity of a message whose From field holds
@@ -139,14 +140,20 @@ func (g *Gateway) verifySigned(s *cms.Signed, content []byte, author mail.Addres
 
 // believe holds a signature that fits its content to the author.
 func (g *Gateway) believe(r SignatureResult, author mail.Address, extra []*x509.Certificate) SignatureResult {
-	r.Signer = author
-	for _, a := range trust.Addresses(r.Cert) {
-		if strings.EqualFold(a.Local, domainAuthority) && a.Domain == author.Domain {
-			r.Signer, r.Domain = a, true
-			break
+	named, bound := trust.Addresses(r.Cert), author
+	switch i := slices.IndexFunc(named, author.Equal); {
+	case i >= 0:
+		r.Signer = named[i]
+	case len(named) > 0:
+		r.Signer = named[0]
+		for _, a := range named {
+			if strings.EqualFold(a.Local, domainAuthority) && a.Domain == author.Domain {
+				r.Signer, r.Domain, bound = a, true, a
+				break
+			}
 		}
 	}
-	r.Trust = g.o.Trust.Check(r.Cert, trust.Sign, trust.Binding{Address: r.Signer}, extra...)
+	r.Trust = g.o.Trust.Check(r.Cert, trust.Sign, trust.Binding{Address: bound}, extra...)
 	switch f := r.Trust.Failure; {
 	case r.Trust.Usable && r.Domain:
 		r.Status, r.Reason = Pass, "signed by the domain "+r.Signer.Domain+", not by the author"
@@ -194,10 +201,17 @@ func canonical(b []byte) []byte {
 	return out
 }
 
+// bareLFs counts the line feeds without a CR before them.
 func bareLFs(b []byte) int {
-	n := bytes.Count(b, []byte{'\n'})
-	if n == 0 {
-		return 0
+	n := 0
+	for at := 0; ; at++ {
+		i := bytes.IndexByte(b[at:], '\n')
+		if i < 0 {
+			return n
+		}
+		at += i
+		if at == 0 || b[at-1] != '\r' {
+			n++
+		}
 	}
-	return n - bytes.Count(b, []byte("\r\n"))
 }

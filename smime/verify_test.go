@@ -84,6 +84,9 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
+	if r := w.gw.Verify([]byte(good), parse([]byte(good)), []mail.Address{w.people["alice"].Address}); r.Signer != w.people["carol"].Address {
+		t.Errorf("the signer of another's mail is %v", r.Signer)
+	}
 	x := parse([]byte(good))
 	author := mail.MustParseAddress("carol@health.gov.example")
 	for _, from := range [][]mail.Address{nil, {author, author}} {

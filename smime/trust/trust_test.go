@@ -383,3 +383,17 @@ func FuzzParseLists(f *testing.F) {
 		}
 	})
 }
+
+// A path that was found once is not believed beyond the days of all its certificates.
+func TestKnownPathEnds(t *testing.T) {
+	w := newWorld(t)
+	w.options.RequireCRL, w.options.CRLs = false, nil
+	v := w.verifier()
+	c := w.issue(demopki.Spec{CN: "Alice", Address: alice.String(), NotAfter: w.now.Add(9 * 365 * 24 * time.Hour)})
+	b := Binding{Address: alice}
+	w.expect(v, c, Encrypt, b, None)
+	w.expect(v, c, Sign, b, None)
+	w.expect(v, c, Sign, Binding{Address: mail.MustParseAddress("bob@works.gov.example")}, WrongAddress)
+	w.now = w.now.Add(6 * 365 * 24 * time.Hour) // the authority's certificate has expired
+	w.expect(v, c, Encrypt, b, Untrusted)
+}

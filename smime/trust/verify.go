@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 )
@@ -16,10 +15,8 @@ type Verifier struct {
 	anchors       *x509.CertPool
 	intermediates *x509.CertPool
 	lists         *lists
+	paths         *paths
 }
-
-// maxExtra bounds the certificates taken from a message into path building.
-const maxExtra = 32
 
 // New makes a Verifier. The error says what is missing, or which revocation list
 // cannot be read.
@@ -36,7 +33,7 @@ func New(o Options) (*Verifier, error) {
 	if o.MinRSABits < minRSABits {
 		o.MinRSABits = minRSABits
 	}
-	v := &Verifier{o: o, anchors: x509.NewCertPool(), intermediates: x509.NewCertPool()}
+	v := &Verifier{o: o, anchors: x509.NewCertPool(), intermediates: x509.NewCertPool(), paths: newPaths()}
 	for _, c := range o.Anchors {
 		if err := checkKey(c, o.MinRSABits); err != nil {
 			return nil, fmt.Errorf("trust anchor %q: %w", nameOf(c), err)
@@ -112,51 +109,6 @@ func (k *check) usage() bool {
 		return k.fail(KeyUsage, "usage", "%v", err)
 	}
 	return k.ok("usage", "the certificate is meant for %s of mail", k.p)
-}
-
-// path finds a path to an anchor. Name constraints, path lengths, extended key usage
-// nesting and unknown critical extensions are judged by crypto/x509 on the way.
-func (k *check) path() bool {
-	pool := k.v.intermediates
-	if len(k.extra) > 0 {
-		pool = pool.Clone()
-		for _, c := range k.extra[:min(len(k.extra), maxExtra)] {
-			// Keys are looked at before any signature is checked with them.
-			if checkKey(c, k.v.o.MinRSABits) == nil {
-				pool.AddCert(c)
-			}
-		}
-	}
-	chains, err := k.c.Verify(x509.VerifyOptions{
-		Roots: k.v.anchors, Intermediates: pool, CurrentTime: k.now,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection},
-	})
-	if err != nil {
-		return k.noPath(err)
-	}
-	chains = slices.DeleteFunc(chains, func(chain []*x509.Certificate) bool {
-		return slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return checkKey(c, k.v.o.MinRSABits) != nil })
-	})
-	if len(chains) == 0 {
-		return k.fail(Untrusted, "path", "an authority in the path has a weak key")
-	}
-	k.r.Path = slices.MinFunc(chains, func(a, b []*x509.Certificate) int { return len(a) - len(b) })
-	names := make([]string, 0, len(k.r.Path))
-	for _, c := range k.r.Path[1:] {
-		names = append(names, nameOf(c))
-	}
-	if len(names) == 0 {
-		return k.ok("path", "the certificate is itself an anchor")
-	}
-	return k.ok("path", "issued by %s", strings.Join(names, ", under "))
-}
-
-func (k *check) noPath(err error) bool {
-	var invalid x509.CertificateInvalidError
-	if errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage {
-		return k.fail(KeyUsage, "path", "the extended key usage does not allow mail: %v", err)
-	}
-	return k.fail(Untrusted, "path", "no path to a trusted authority: %v", err)
 }
 
 // revocation looks every certificate of the path up but the anchor's.
