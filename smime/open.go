@@ -93,7 +93,7 @@ func unwrap(header fields, payload []byte, root *message.Part) []byte {
 	p := message.ParseHeader(payload[root.HeaderStart:root.BodyStart], message.Limits{})
 	for _, f := range p.Fields() {
 		switch name := strings.ToLower(f.Name); {
-		case name == "bcc":
+		case slices.Contains(blindFields, name):
 			b.Write(tidy(p.Raw(f)))
 		case strings.HasPrefix(name, "content-"):
 			b.Write(tidy(p.Raw(f)))

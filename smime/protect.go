@@ -14,7 +14,8 @@ import (
 type fields struct {
 	trace   []byte  // added on the way here; stays outside
 	content []field // what describes the body, with at most one Content-Type
-	mine    []field // what the author's client wrote; goes within
+	blind   []field // names blind recipients; goes into the author's own copy
+	mine    []field // what else the author's client wrote; goes within
 }
 
 // field is one header field: its name in lower case, and its bytes with CRLF at the
@@ -33,7 +34,7 @@ var traceFields = []string{
 }
 
 // blindFields name blind recipients. They are in nobody's copy but, one by one, in
-// their own (THREATS C7).
+// their own, and in the author's (THREATS C7).
 var blindFields = []string{"bcc", "resent-bcc"}
 
 // outerFields stay visible outside, besides Subject, which is replaced: what servers
@@ -58,7 +59,9 @@ func split(header []byte) fields {
 	for _, hf := range h.Fields() {
 		one := field{name: strings.ToLower(hf.Name), raw: tidy(h.Raw(hf))}
 		switch {
-		case slices.Contains(blindFields, one.name), one.name == "mime-version", one.name == "hp-outer":
+		case one.name == "mime-version", one.name == "hp-outer":
+		case slices.Contains(blindFields, one.name):
+			f.blind = append(f.blind, one)
 		case slices.Contains(traceFields, one.name), strings.HasPrefix(one.name, "arc-"):
 			f.trace = append(f.trace, one.raw...)
 		case one.name == "content-type" && f.hasType(): // of several the first counts
@@ -117,13 +120,18 @@ func (f fields) outer(label mail.Label) []field {
 // protected is the header of the cryptographic payload but its Content fields: the
 // author's fields, who of the blind recipients this copy is for, and what was left
 // outside (RFC 9788, section 2.2).
-func (f fields) protected(bccOf *mail.Address, outer []field) []byte {
+func (f fields) protected(o SealOptions, outer []field) []byte {
 	var b bytes.Buffer
 	for _, m := range f.mine {
 		b.Write(m.raw)
 	}
-	if bccOf != nil {
-		b.WriteString("Bcc: " + bccOf.String() + "\r\n")
+	switch {
+	case o.BccOf != nil:
+		b.WriteString("Bcc: " + o.BccOf.String() + "\r\n")
+	case o.KeepBcc:
+		for _, m := range f.blind {
+			b.Write(m.raw)
+		}
 	}
 	for _, o := range outer {
 		b.WriteString("HP-Outer:")

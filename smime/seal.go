@@ -42,7 +42,7 @@ func (g *Gateway) Seal(raw []byte, x *message.Index, o SealOptions) ([]byte, err
 	}
 	f := split(raw[x.Root.HeaderStart:x.Root.BodyStart])
 	outer := f.outer(o.Label)
-	entity, err := g.payload(raw, x, f, f.protected(o.BccOf, outer))
+	entity, err := g.payload(raw, x, f, f.protected(o, outer))
 	if err != nil {
 		return nil, mail.E(mail.Internal, "", err)
 	}
@@ -133,10 +133,11 @@ func hasBinary(p *message.Part) bool {
 
 // sign puts the payload under the signature of the sender's domain: multipart/signed
 // (RFC 8551, section 3.5.3), or application/pkcs7-mime (section 3.5.2) where readers that
-// mend line ends would break the signature. Without an authority the payload stays as it is.
+// mend line ends would break the signature. Without an authority, or without a sender
+// to vouch for, the payload stays as it is.
 func (g *Gateway) sign(payload []byte, sender mail.Address, opaque bool) ([]byte, error) {
 	s, ok := g.o.Signers(sender.Domain)
-	if !ok {
+	if sender.IsZero() || !ok {
 		return payload, nil
 	}
 	authority := mail.Address{Local: domainAuthority, Domain: sender.Domain}

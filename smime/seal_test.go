@@ -123,6 +123,39 @@ func TestSealForBlindRecipient(t *testing.T) {
 	}
 }
 
+func TestSealAuthorsOwnCopy(t *testing.T) {
+	w := newWorld(t)
+	sealed := w.seal(plain, SealOptions{Recipients: w.usable("alice"), KeepBcc: true})
+	if bytes.Contains(bytes.ToLower(sealed), []byte("erin")) {
+		t.Error("the outer header names the blind recipient")
+	}
+	if o := w.open(sealed, "alice"); strings.Count(string(o.Inner), "erin@health.gov.example") != 3 || len(o.Differs) > 0 {
+		t.Errorf("differs %v\n%s", o.Differs, o.Inner)
+	}
+}
+
+// Nobody vouches for the author of mail that comes from outside or was saved by
+// somebody else: the domain must not sign it.
+func TestSealWithoutSender(t *testing.T) {
+	w := newWorld(t)
+	sealed, err := w.gw.Seal([]byte(plain), parse([]byte(plain)), everyone(w))
+	w.must(err)
+	if o := w.open(sealed, "bob"); o.Signature.Status != None || !o.Protected {
+		t.Errorf("%+v", o.Signature)
+	}
+}
+
+// Without trust a message opens all the same, and its signature is worth nothing.
+func TestOpenWithoutTrust(t *testing.T) {
+	w := newWorld(t)
+	sealed := w.seal(plain, everyone(w))
+	o, err := New(Options{}).Open(sealed, parse(sealed), w.opener("bob"))
+	w.must(err)
+	if o.Signature.Status != Policy || !o.Protected {
+		t.Errorf("%+v", o.Signature)
+	}
+}
+
 func TestSealWithoutAuthority(t *testing.T) {
 	w := newWorld(t)
 	w.signer = false

@@ -18,7 +18,7 @@ import (
 
 // Options of a Gateway.
 type Options struct {
-	Trust *trust.Verifier
+	Trust *trust.Verifier // nil: no certificate is trusted
 	// Signers returns the domain signing authority of a domain (RFC 3183), by which
 	// what the gateway seals is signed inside; nil or false: none.
 	Signers func(domain string) (cms.SignerSpec, bool)
@@ -98,9 +98,13 @@ type Protection struct {
 
 // SealOptions say who may read a sealed message and what is shown of it.
 type SealOptions struct {
-	Sender     mail.Address // whose domain signs
-	Recipients []Usable     // everyone who shall be able to open this copy, the sender included where wanted
+	// Sender is who has proved to be the author: their domain signs. Zero: nobody
+	// vouches for the From field, and the content is not signed.
+	Sender     mail.Address
+	Recipients []Usable // everyone who shall be able to open this copy, the sender included where wanted
 	// BccOf: this is the copy of one blind recipient; their address alone stays in Bcc, within.
 	BccOf *mail.Address
-	Label mail.Label // shown outside in X-Classification, in the place of what the author wrote there; empty: as it was
+	// KeepBcc: this is the author's own copy; who the blind recipients are stays, within.
+	KeepBcc bool
+	Label   mail.Label // shown outside in X-Classification, in the place of what the author wrote there; empty: as it was
 }

@@ -84,7 +84,11 @@ func (in *Intake) keep(ctx context.Context, who *mail.Principal, acct mail.Accou
 	if err != nil {
 		return m, none, err
 	}
-	sealed, err := in.o.Gateway.Seal(m.Data, m.Index, smime.SealOptions{Sender: owner.Address, Recipients: []smime.Usable{owner}, Label: p.label})
+	o := smime.SealOptions{Recipients: []smime.Usable{owner}, Label: p.label, KeepBcc: true}
+	if from := authors(m.Index); len(from) == 1 && who.MaySendAs(from[0]) {
+		o.Sender = from[0] // what they save in another's name, our domain does not sign
+	}
+	sealed, err := in.o.Gateway.Seal(m.Data, m.Index, o)
 	if err != nil {
 		release()
 		return m, none, err

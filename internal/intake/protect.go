@@ -65,9 +65,10 @@ func (in *Intake) room(ctx context.Context, size, copies int) (release func(), e
 	return func() { in.o.Memory.Release(n) }, nil
 }
 
-// sealFor adds the sealed copy for some mailboxes and the sender.
+// sealFor adds the sealed copy for some mailboxes and the sender. Only of a submission
+// do we know the author: the domain signs nothing that comes from outside.
 func (in *Intake) sealFor(p *passage, to []mailbox, bccOf *mail.Address) error {
-	o := smime.SealOptions{Label: p.label, BccOf: bccOf, Sender: p.env.From}
+	o := smime.SealOptions{Label: p.label, BccOf: bccOf}
 	for _, m := range to {
 		o.Recipients = append(o.Recipients, p.usable[m.entry.Account])
 	}

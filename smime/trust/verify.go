@@ -53,8 +53,11 @@ func New(o Options) (*Verifier, error) {
 //
 // Not checked: certificate policies, OCSP, delta and partitioned revocation lists; a
 // list that needs one of these is not used, and its issuer's certificates are then
-// Stale. The first step that fails ends the check.
+// Stale. The first step that fails ends the check. A nil Verifier trusts nobody.
 func (v *Verifier) Check(c *x509.Certificate, p Purpose, b Binding, extra ...*x509.Certificate) Result {
+	if v == nil {
+		return Result{Failure: Untrusted, Steps: []Step{{Name: "path", Detail: "no authority is trusted here"}}}
+	}
 	k := &check{v: v, c: c, p: p, b: b, extra: extra, now: v.o.Now()}
 	for _, step := range []func() bool{k.key, k.dates, k.usage, k.path, k.revocation, k.binding} {
 		if !step() {
