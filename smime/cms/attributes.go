@@ -37,11 +37,17 @@ type Capability struct {
 // with several values, has several.
 type attributes map[OID][][]byte
 
-// maxAttributes bounds one set.
-const maxAttributes = 64
+// The bounds of one set of attributes.
+const (
+	maxAttributes     = 64
+	maxAttributesSize = 1 << 20 // bytes
+)
 
 // parseAttributes reads a SET OF Attribute, which must be strict DER.
 func parseAttributes(set []byte) (attributes, error) {
+	if len(set) > maxAttributesSize {
+		return nil, errTooMany
+	}
 	if err := checkDER(set, maxDepth); err != nil {
 		return nil, err
 	}
