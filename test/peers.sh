@@ -12,6 +12,7 @@ need python3 python3
 need ldapsearch ldap-utils
 need swaks swaks
 need mbsync isync
+perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl" # swaks speaks TLS with it
 [ -z "$missing" ] && exit 0
 
 if [ "$(id -u)" != 0 ]; then

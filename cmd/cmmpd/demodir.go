@@ -217,7 +217,7 @@ func (dd demoDir) makePKI(ca *demopki.CA, store *keys.FileStore) error {
 	if err != nil {
 		return err
 	}
-	srv, err := ca.Server()
+	srv, err := ca.Server(serverNames()...)
 	if err != nil {
 		return err
 	}
@@ -242,6 +242,16 @@ func (dd demoDir) makePKI(ca *demopki.CA, store *keys.FileStore) error {
 		}
 	}
 	return err
+}
+
+// serverNames are what the server's certificate names: this machine as its clients call
+// it. OpenLDAP's library asks for the machine's own name when told "localhost".
+func serverNames() []string {
+	names := []string{"localhost", "127.0.0.1", "::1"}
+	if h, err := os.Hostname(); err == nil && h != "localhost" && hostname.MatchString(h) {
+		names = append(names, h)
+	}
+	return names
 }
 
 // makePeople makes everyone's password and certificate files, and returns the certificates

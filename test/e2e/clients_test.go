@@ -164,12 +164,15 @@ User bob
 Pass %s
 TLSType IMAPS
 CertificateFile %s
+
 IMAPStore far
 Account a
+
 MaildirStore near
 SubFolders Verbatim
 Path %s/m/
 Inbox %s/m/INBOX
+
 Channel c
 Far :far:
 Near :near:

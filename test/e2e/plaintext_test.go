@@ -34,7 +34,7 @@ func TestNoPlainText(t *testing.T) {
 	}
 	for _, mailbox := range []string{"Sent", "Drafts"} {
 		msg := strings.ReplaceAll(mailOf(alice, bob, "[CONFIDENTIAL] "+marker, marker), "\n", "\r\n")
-		s.must(msg, "curl", "-sS", "--cacert", s.path("pki", "ca.pem"), "-u", s.login("alice"), "-T", "-", "imaps://"+s.addr(993)+"/"+mailbox)
+		s.must("", "curl", "-sS", "--cacert", s.path("pki", "ca.pem"), "-u", s.login("alice"), "-T", s.tmp(msg), "imaps://"+s.addr(993)+"/"+mailbox)
 	}
 	s.must("", "curl", "-sS", "--cacert", s.path("pki", "ca.pem"), "-u", s.login("bob"), "imaps://"+s.addr(993)+"/INBOX", "-X", fmt.Sprintf("SEARCH TEXT %s", marker))
 	s.scan(marker, "")

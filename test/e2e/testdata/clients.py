@@ -1,4 +1,5 @@
 """Python's smtplib and imaplib against a demonstration: clients.py DIR BASEPORT"""
+import base64
 import imaplib
 import smtplib
 import ssl
@@ -71,8 +72,9 @@ with imaplib.IMAP4_SSL("localhost", base + 993, ssl_context=ctx) as m:
     assert typ == "OK" and gone[0], gone
     assert m.select("Drafts", readonly=True)[0] == "OK"
     m.unselect()
-    typ, got = m.rename("Projects/2026", "Projects/&TozlTU5M-")
+    chinese = "Projects/&" + base64.b64encode("二〇二六".encode("utf-16-be")).decode().rstrip("=").replace("/", ",") + "-"
+    typ, got = m.rename("Projects/2026", chinese)
     assert typ == "OK", got
-    typ, got = m.delete("Projects/&TozlTU5M-")
+    typ, got = m.delete(chinese)
     assert typ == "OK", got
 print("all good")
