@@ -218,8 +218,8 @@ func (c *conn) client() mail.Client {
 
 func (c *conn) offersTLS() bool { return c.conf != nil && !c.secure }
 
-// start runs f in a goroutine of its own until it ends or message id is abandoned.
-// false: too many run already.
+// start runs f in a goroutine of its own; its context ends when message id is abandoned.
+// f calls stop before it tells the client that it has ended. false: too many run already.
 func (c *conn) start(ctx context.Context, id int, f func(ctx context.Context)) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	c.mu.Lock()
@@ -234,7 +234,6 @@ func (c *conn) start(ctx context.Context, id int, f func(ctx context.Context)) b
 	go func() {
 		defer c.ops.Done()
 		defer c.contain()
-		defer c.stop(id)
 		f(ctx)
 	}()
 	return true

@@ -99,7 +99,9 @@ func (c *conn) search(ctx context.Context, m message) bool {
 		return c.reply(m.id, opSearchDone, result{code: busy, text: "too many searches"})
 	}
 	started := c.start(ctx, m.id, func(ctx context.Context) {
-		if out := q.run(ctx); out != nil {
+		out := q.run(ctx)
+		c.stop(m.id) // before its end is known, so that what the client sends next finds it ended
+		if out != nil {
 			c.write(out)
 		}
 	})
@@ -215,6 +217,7 @@ func (c *conn) startTLS(ctx context.Context, id int) bool {
 	case c.conf == nil:
 		return named(protocolError, "TLS is not offered")
 	}
+	c.ops.Wait() // for last words being written
 	if !named(success, "") {
 		return false
 	}

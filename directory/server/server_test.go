@@ -87,23 +87,31 @@ member: uid=alice,ou=people,dc=gov,dc=example
 member: uid=bob,ou=people,dc=gov,dc=example
 `
 
-// testCert makes a self-signed certificate.
-func testCert(t testing.TB, cn string) (der []byte, pair tls.Certificate) {
+// testCert makes a certificate signed by a CA of its own.
+func testCert(t testing.TB, cn string) (der, ca []byte, key *ecdsa.PrivateKey) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
+	make := func(tmpl, parent *x509.Certificate, signer *ecdsa.PrivateKey) ([]byte, *ecdsa.PrivateKey) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if signer == nil {
+			signer = key
+		}
+		tmpl.NotBefore, tmpl.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+		der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, key.Public(), signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der, key
 	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: cn}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true,
-		BasicConstraintsValid: true,
-	}
-	der, err = x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	ca, caKey := make(root, root, nil)
+	der, key = make(&x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: cn}, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, root, caKey)
+	return der, ca, key
 }
 
 func openTest(t testing.TB, o Options) *Server {
@@ -127,7 +135,7 @@ func openTest(t testing.TB, o Options) *Server {
 func newTest(t testing.TB, o Options) (s *Server, cert []byte) {
 	t.Helper()
 	s = openTest(t, o)
-	cert, _ = testCert(t, "bob")
+	cert, _, _ = testCert(t, "bob")
 	mustImport(t, s, strings.ReplaceAll(testLDIF, "CERT", base64.StdEncoding.EncodeToString(cert)))
 	return s, cert
 }
@@ -144,7 +152,8 @@ func mustImport(t testing.TB, s *Server, text string) ImportResult {
 // listen serves on 127.0.0.1 with a fresh certificate; caFile holds it.
 func listen(t testing.TB, s *Server, mode Mode) (addr, caFile string, client *tls.Config) {
 	t.Helper()
-	der, pair := testCert(t, "localhost")
+	der, caDER, key := testCert(t, "localhost")
+	pair := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -159,10 +168,10 @@ func listen(t testing.TB, s *Server, mode Mode) (addr, caFile string, client *tl
 		}
 	})
 	caFile = filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+	if err := os.WriteFile(caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ca, _ := x509.ParseCertificate(der)
+	ca, _ := x509.ParseCertificate(caDER)
 	pool := x509.NewCertPool()
 	pool.AddCert(ca)
 	return ln.Addr().String(), caFile, &tls.Config{RootCAs: pool, ServerName: "localhost"}
