@@ -7,7 +7,7 @@ for dir in $(go list -f '{{.Dir}}' ./...); do
     for target in $(grep -hoE '^func Fuzz[A-Za-z0-9]+' "$dir"/*_test.go 2>/dev/null | sed 's/^func //'); do
         pkg=.${dir#"$PWD"}
         echo "== $pkg $target $time"
-        go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$pkg" || failed="$failed $pkg:$target"
+        go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 20x "$pkg" || failed="$failed $pkg:$target"
     done
 done
 [ -z "$failed" ] || { echo "findings in:$failed"; exit 1; }
