@@ -2,15 +2,18 @@ package message
 
 import "strings"
 
-// maxAddresses bounds one address list, marks of groups included.
-const maxAddresses = 10_000
+const (
+	maxAddresses = 10_000 // of one list, marks of groups included
+	maxWords     = 1_000  // of one entry; the rest is passed over
+)
 
 // ParseAddressList reads the addresses of a field (RFC 5322, section 3.4, with the
 // obsolete forms of section 4.4). It takes what it can find, in time linear in len(s), and
 // no more than 10,000 entries. A comment after a bare address becomes its name. What
 // lacks a part of its address gets MissingMailbox or MissingHost.
 func ParseAddressList(s string) []Address {
-	l := addressList{s: s}
+	var few [8]word // where words usually lie
+	l := addressList{s: s, words: few[:0]}
 	for l.pos < len(l.s) && len(l.out) < maxAddresses-4 { // a step and the end add two each at most
 		l.step()
 	}
@@ -82,13 +85,16 @@ func (l *addressList) skip() (skipped bool) {
 
 // word reads a quoted string or an atom.
 func (l *addressList) word(space bool) {
-	if l.s[l.pos] != '"' {
-		l.words = append(l.words, word{text: l.atom(), space: space, atom: true})
-		return
+	w := word{space: space, atom: l.s[l.pos] != '"'}
+	if w.atom {
+		w.text = l.atom()
+	} else {
+		text, rest := quoted(l.s[l.pos:])
+		w.text, l.pos = text, len(l.s)-len(rest)
 	}
-	text, rest := quoted(l.s[l.pos:])
-	l.pos = len(l.s) - len(rest)
-	l.words = append(l.words, word{text: text, space: space})
+	if len(l.words) < maxWords {
+		l.words = append(l.words, w)
+	}
 }
 
 // atom reads an atom with its dots, an @, a domain literal, or a character that has no

@@ -246,16 +246,19 @@ func (p *parser) completeEnvelope(e *Envelope) {
 	if len(p.open) > 0 {
 		return
 	}
-	authors := 0
+	authors, known := 0, 0
 	for _, a := range e.From {
 		if a.Host != "" {
 			authors++
 		}
+		if a.Host != "" && a.Host != MissingHost && a.Mailbox != MissingMailbox {
+			known++
+		}
 	}
-	switch {
-	case authors == 0:
+	if known == 0 {
 		p.x.Defects |= NoFrom
-	case authors > 1:
+	}
+	if authors > 1 {
 		p.x.Defects |= SeveralFrom
 	}
 }

@@ -22,8 +22,9 @@ type Field struct {
 }
 
 // ParseHeader reads the header that begins b; what follows its empty line is not
-// looked at. b must not change while the Header is in use. Where no empty line comes,
-// the header ends before the first line that cannot belong to one.
+// looked at. b must not change while the Header is in use. Where the empty line is
+// missing, the header ends before the first line that cannot belong to it. The bytes from
+// HeaderStart to BodyStart of a Part are always one whole header.
 func ParseHeader(b []byte, lim Limits) Header {
 	lim = lim.withDefaults()
 	block := scanBlock(b, 0, nil)
@@ -82,25 +83,60 @@ func (h Header) All(name string) []string {
 
 // block says where a header ends.
 type block struct {
-	end   int  // after the empty line; where none came, before the first line of the body or the boundary
+	end   int  // after the empty line, or where the body or a boundary begins without one
 	blank bool // it is ended by an empty line
+	guess bool // the body begins without one, and no empty line comes later either
 }
 
 // scanBlock finds the end of the header at b[start:], which is also ended by a
-// boundary line of an open multipart.
+// boundary line of an open multipart. If the lines that are no fields all come after the
+// last field, the empty line was forgotten and they are the body; if fields follow on
+// them, they are fields that were broken by others.
 func scanBlock(b []byte, start int, bounds *boundaries) block {
 	pos := start
 	for pos < len(b) {
 		next := lineEnd(b, pos)
 		switch c := b[pos]; {
 		case c == '\n', c == '\r' && next == pos+2:
-			return block{next, true}
+			if text, ok := trailingText(b[:pos], start); ok {
+				return block{end: text}
+			}
+			return block{end: next, blank: true}
 		case c == '-' && bounds != nil && bounds.at(b, pos, next):
-			return block{firstText(b[:pos], start), false}
+			text := firstText(b[:pos], start)
+			return block{end: text, guess: text < pos}
 		}
 		pos = next
 	}
-	return block{firstText(b, start), false}
+	text := firstText(b, start)
+	return block{end: text, guess: text < len(b)}
+}
+
+// trailingText is the offset of the first line of b[start:] that is no field, if there is
+// one and only such lines follow.
+func trailingText(b []byte, start int) (int, bool) {
+	last := len(b) // the line that ends the header, looked for from behind as it is mostly a field
+	for last > start {
+		last = bytes.LastIndexByte(b[start:last-1], '\n') + 1 + start
+		if !isSpace(b[last]) {
+			break
+		}
+	}
+	s := fieldScanner{b: b, pos: last, first: start}
+	if f, ok := s.next2(); !ok || f.kind != NoColon {
+		return 0, false
+	}
+	text := firstText(b, start)
+	s.pos = text
+	for {
+		f, ok := s.next2()
+		if !ok {
+			return text, true
+		}
+		if f.kind != NoColon {
+			return 0, false
+		}
+	}
 }
 
 // firstText is the offset of the first line of b[start:] that cannot belong to a
@@ -112,7 +148,7 @@ func firstText(b []byte, start int) int {
 		if !ok {
 			return len(b)
 		}
-		if f.nameEnd == f.start && f.kind == NoColon {
+		if f.kind == NoColon {
 			return f.start
 		}
 	}

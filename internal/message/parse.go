@@ -101,8 +101,8 @@ func (p *parser) descend(part *Part, level int, block block) bool {
 		p.bounds.level = nil
 		part.Opaque = true
 	case !multipart && !message:
-	case !block.blank && int(part.BodyStart) < len(p.b):
-		why = NoBlankLine // where the body begins is a guess
+	case block.guess:
+		why = NoBlankLine // what follows has been looked through already
 	case level >= p.lim.Depth:
 		why = TooDeep
 	case message && !identity(part.Encoding):
