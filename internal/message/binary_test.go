@@ -2,6 +2,7 @@ package message
 
 import (
 	"bytes"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -116,4 +117,13 @@ func FuzzDecodeIndex(f *testing.F) {
 		for range x.Texts(make([]byte, min(x.Size, 1<<16)), 1000) {
 		}
 	})
+}
+
+// The encoding of version 1 must not change: stores are full of it.
+func TestEncodingIsStable(t *testing.T) {
+	b := crlf("From: A <a@x>\nTo: b@x\nSubject: s\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--b\nContent-Type: application/pdf; name=n\nContent-Transfer-Encoding: base64\n\nAAAA\n--b--\n")
+	const want = "01bb01000151091f1e01093d620e3d73013d413d613e7801003d6200020005020300352603074c0400042301203d6e06"
+	if got := fmt.Sprintf("%x", encoded(t, b)); got != want {
+		t.Errorf("got %s", got)
+	}
 }
