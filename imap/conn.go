@@ -165,12 +165,15 @@ func (c *conn) spill() {
 	}
 }
 
-// send writes what is collected and keeps the buffer.
+// send writes what is collected and keeps the buffer. The client has its time for every
+// stretch of it, not for the whole.
 func (c *conn) send() {
-	if c.err == nil && len(c.out) > 0 {
+	for b := c.out; c.err == nil && len(b) > 0; {
 		c.err = c.nc.SetWriteDeadline(time.Now().Add(c.srv.o.Limits.Progress))
 		if c.err == nil {
-			_, c.err = c.nc.Write(c.out)
+			n := min(len(b), bufferSize)
+			_, c.err = c.nc.Write(b[:n])
+			b = b[n:]
 		}
 	}
 	c.out = c.out[:0]

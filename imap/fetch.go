@@ -140,8 +140,7 @@ func (f *fetch) respond(seq uint32, m *storage.Msg, src *source) error {
 			return err
 		}
 	}
-	_, news := s.view.told[m.UID]
-	news = news && f.marks && !f.flags
+	news := f.marks && !f.flags && s.view.own(m.UID) > 0
 	c := s.c
 	c.out = append(wire.AppendNumber(append(c.out, "* "...), seq), " FETCH ("...)
 	if news {

@@ -85,7 +85,11 @@ type testServer struct {
 // newServer is a server with a store.
 func newServer(t testing.TB, lim Limits) *testServer {
 	t.Helper()
-	dir := t.TempDir()
+	return newServerIn(t, t.TempDir(), lim)
+}
+
+func newServerIn(t testing.TB, dir string, lim Limits) *testServer {
+	t.Helper()
 	ks, err := keys.CreateFile(filepath.Join(dir, "keys"))
 	must(t, err)
 	generate(t, ks)

@@ -57,16 +57,6 @@ func cmdStore(s *session, p *wire.Parser) (string, error) {
 	return "", s.answerStore(rs)
 }
 
-// known notes changes that the session has made itself: they are not news.
-func (v *view) known(changed []storage.Msg) {
-	if v.told == nil {
-		v.told = make(map[uint32]uint64, len(changed))
-	}
-	for i := range changed {
-		v.told[changed[i].UID] = changed[i].ModSeq
-	}
-}
-
 func takeStoreItem(p *wire.Parser) (op storage.FlagOp, silent bool) {
 	switch {
 	case p.Take('+'):

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 
@@ -18,13 +19,40 @@ type view struct {
 	readOnly bool
 	stop     func() // ends the watch
 
-	uids     []uint32          // of sequence numbers 1, 2, …; those in gone included
-	gone     []uint32          // expunged in the store, the client has not been told; ascending
-	recent   []wire.Range      // UIDs that are \Recent for this session; ascending
-	modseq   uint64            // all changes up to here are in uids and gone, and told or in news
-	top      uint32            // the greatest UID ever seen
-	told     map[uint32]uint64 // flags as of this mod-sequence have been sent already
-	keywords int               // how many keywords the client knows of
+	uids     []uint32     // of sequence numbers 1, 2, …; those in gone included
+	gone     []uint32     // expunged in the store, the client has not been told; ascending
+	recent   []wire.Range // UIDs that are \Recent for this session; ascending
+	modseq   uint64       // all changes up to here are in uids and gone, and told or in news
+	top      uint32       // the greatest UID ever seen
+	told     []told       // the session's own changes in the command at hand; ascending
+	keywords int          // how many keywords the client knows of
+}
+
+// told is a change of flags that the client knows of already, because it made it.
+type told struct {
+	uid    uint32
+	modseq uint64
+}
+
+// known notes changes that the session has made itself: they are not news.
+func (v *view) known(changed []storage.Msg) {
+	sorted := len(v.told) == 0 || len(changed) == 0 || v.told[len(v.told)-1].uid < changed[0].UID
+	v.told = slices.Grow(v.told, len(changed))
+	for i := range changed {
+		v.told = append(v.told, told{changed[i].UID, changed[i].ModSeq})
+	}
+	if !sorted {
+		slices.SortFunc(v.told, func(a, b told) int { return cmp.Compare(a.uid, b.uid) })
+	}
+}
+
+// own is the mod-sequence of the session's own change of a message in this command, or 0.
+func (v *view) own(uid uint32) uint64 {
+	i, ok := slices.BinarySearchFunc(v.told, uid, func(t told, uid uint32) int { return cmp.Compare(t.uid, uid) })
+	if !ok {
+		return 0
+	}
+	return v.told[i].modseq
 }
 
 // unselect leaves the selected mailbox, if there is one.
@@ -210,7 +238,7 @@ func (s *session) tell(expunge bool) {
 	}
 	for i := range changed {
 		m := &changed[i]
-		if seq := v.seq(m.UID); seq > 0 && v.told[m.UID] != m.ModSeq {
+		if seq := v.seq(m.UID); seq > 0 && v.own(m.UID) != m.ModSeq {
 			s.tellFlags(seq, m)
 		}
 	}
