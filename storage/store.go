@@ -161,6 +161,9 @@ func (s *Store) open() error {
 		return mail.E(mail.Corrupt, "", fmt.Errorf("index: %w", err))
 	}
 	s.index, s.kv = bolt, engine.NewBehind(bolt)
+	if err := fsys.SyncDir(dir); err != nil { // the flush that belongs to a renaming may have failed
+		return err
+	}
 	return s.replay()
 }
 

@@ -43,6 +43,9 @@ func (l *Log) recover(from Position, replay func(*Record) error) error {
 		}
 		numbers = []uint32{1}
 	}
+	if err := l.o.FS.SyncDir(l.o.Dir); err != nil { // the flush that belongs to a creation may have failed
+		return err
+	}
 	if from == (Position{}) {
 		if numbers[0] != 1 {
 			return fmt.Errorf("%w: the first one is missing", ErrDamaged)
