@@ -193,10 +193,10 @@ func (c *conn) flush() error {
 	return c.err
 }
 
-// handshake makes the connection a TLS connection.
+// handshake makes the connection a TLS connection. The time for it is that until log-in.
 func (c *conn) handshake(ctx context.Context) error {
 	t := tls.Server(c.raw, c.srv.tls)
-	ctx, cancel := context.WithTimeout(ctx, c.srv.o.Limits.Progress)
+	ctx, cancel := context.WithDeadline(ctx, c.until)
 	defer cancel()
 	if err := c.raw.SetDeadline(time.Time{}); err != nil {
 		return err

@@ -69,6 +69,19 @@ func play(t *testing.T, ts *testServer, state int, in []byte, step int) string {
 	return varying.ReplaceAllString(p.out.String(), "$1 N")
 }
 
+// playOn runs a session, logged in, over a connection.
+func playOn(t *testing.T, ts *testServer, nc net.Conn) {
+	t.Helper()
+	s := newSession(t.Context(), ts.srv, newConn(ts.srv, nc))
+	defer s.end()
+	s.secure, s.client.TLS = true, "test"
+	code, err := s.login("alice", "secret")
+	if err != nil {
+		t.Fatal(code, err)
+	}
+	s.run()
+}
+
 // varying is what differs between two runs of the same dialogue.
 var varying = regexp.MustCompile(`(UIDVALIDITY|APPENDUID|COPYUID|INTERNALDATE) ("[^"]*"|\d+)`)
 

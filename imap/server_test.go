@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,7 +51,7 @@ func (fakeAuth) Login(_ context.Context, c mail.Client, name, password string) (
 }
 
 // fakeIntake is the door without policy, but for messages whose subject says REFUSED.
-type fakeIntake struct{}
+type fakeIntake struct{ reserved atomic.Int64 }
 
 func (f *fakeIntake) Append(ctx context.Context, _ *mail.Principal, acct *storage.Account, mailbox string, msgs []storage.Append) ([]storage.Placed, error) {
 	for i := range msgs {
@@ -70,14 +71,19 @@ func (f *fakeIntake) Move(ctx context.Context, _ *mail.Principal, _ *storage.Acc
 	return from.Move(ctx, uids, dest)
 }
 
-func (f *fakeIntake) Reserve(_ context.Context, n int64) error { return nil }
-func (f *fakeIntake) Release(int64)                            {}
+func (f *fakeIntake) Reserve(_ context.Context, n int64) error {
+	f.reserved.Add(n)
+	return nil
+}
+
+func (f *fakeIntake) Release(n int64) { f.reserved.Add(-n) }
 
 // testServer is a server on the loopback with a store in a temporary folder.
 type testServer struct {
 	t            testing.TB
 	srv          *Server
 	store        *storage.Store
+	intake       *fakeIntake
 	clear, imaps string // addresses
 	roots        *x509.CertPool
 }
@@ -111,9 +117,10 @@ func earlyServer(t testing.TB, lim Limits) *testServer {
 func serverOn(t testing.TB, store *storage.Store, lim Limits) *testServer {
 	t.Helper()
 	cert, roots := certificate(t)
-	srv, err := New(Options{Auth: fakeAuth{}, Store: store, Intake: &fakeIntake{}, TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Limits: lim})
+	in := &fakeIntake{}
+	srv, err := New(Options{Auth: fakeAuth{}, Store: store, Intake: in, TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Limits: lim})
 	must(t, err)
-	ts := &testServer{t: t, srv: srv, store: store, roots: roots}
+	ts := &testServer{t: t, srv: srv, store: store, intake: in, roots: roots}
 	listen := func(implicit bool) string {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)

@@ -135,6 +135,9 @@ func (s *session) limits() wire.Limits {
 func (s *session) next() bool {
 	s.c.waiting = true
 	s.c.quiet = s.srv.o.Limits.Idle
+	if s.user == nil {
+		s.c.quiet = s.srv.o.Limits.EarlyIdle
+	}
 	s.rd.Limits = s.limits()
 	err := s.rd.ReadCommand(&s.cmd)
 	if err == nil {
@@ -199,16 +202,13 @@ func (s *session) bye(code imap.ResponseCode, text string) {
 // alien recognises a client of another protocol, above all a browser that was led here
 // (THREATS: ALPACA). Nothing of what it sent is repeated.
 func (s *session) alien() bool {
-	if s.user != nil {
+	if _, known := s.srv.commands[s.cmd.Name]; known || s.user != nil {
 		return false
 	}
 	line := s.cmd.FirstLine()
-	verb, rest, _ := strings.Cut(line, " ")
+	verb, _, _ := strings.Cut(line, " ")
 	switch strings.ToUpper(verb) {
-	case "GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "TRACE", "PRI":
-		_, known := s.srv.commands[s.cmd.Name]
-		return !known || strings.Contains(rest, "HTTP/")
-	case "EHLO", "HELO":
+	case "GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "TRACE", "PRI", "EHLO", "HELO":
 		return true
 	}
 	return strings.Contains(line, " HTTP/")
