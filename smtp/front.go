@@ -130,7 +130,11 @@ func (f *front) next() error {
 		f.give("AUTH", line)
 		return nil
 	}
-	if f.commands++; f.commands > f.server.o.Limits.Commands && !f.known {
+	most := f.server.o.Limits.Commands
+	if f.link.mode != MX {
+		most = f.server.o.Limits.BeforeLogin
+	}
+	if f.commands++; f.commands > most && !f.known {
 		return f.hangUp("421 4.7.0 too many commands")
 	}
 	f.command(line)
@@ -295,8 +299,11 @@ func (f *front) command(line []byte) {
 			return
 		}
 	}
-	if verb == "RSET" || verb == "EHLO" || verb == "HELO" {
+	switch {
+	case verb == "RSET" || verb == "EHLO" || verb == "HELO":
 		f.dropChunks()
+	case verb == "RCPT" && strings.EqualFold(arg, "TO:<postmaster>") && len(f.server.o.Domains) > 0: // RFC 5321, section 4.5.1
+		line = []byte("RCPT TO:<postmaster@" + f.server.o.Domains[0] + ">")
 	}
 	f.give(verb, line)
 }

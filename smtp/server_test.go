@@ -85,6 +85,11 @@ func TestCommandLimits(t *testing.T) {
 	_, addr := start(t, newDesk(), MX, func(o *Options) { o.Limits = Limits{Commands: 3, CommandLine: 100} })
 	c := dial(t, addr, MX)
 	c.run(addr, MX, "< 220 /.*/\n> NOOP\n< 250 /.*/\n> NOOP\n< 250 /.*/\n> NOOP\n< 250 /.*/\n> NOOP\n< 421 4.7.0 too many commands\nEND")
+	_, addr2 := start(t, newDesk(), Submissions, func(o *Options) { o.Limits = Limits{BeforeLogin: 2} })
+	c = dial(t, addr2, Submissions)
+	c.run(addr2, Submissions, "< 220 /.*/\n> NOOP\n< 250 /.*/\n> NOOP\n< 250 /.*/\n> NOOP\n< 421 4.7.0 too many commands\nEND")
+	c = dial(t, addr2, Submissions)
+	c.run(addr2, Submissions, "< 220 /.*/\n> HELO a\n< 250 /.*/\n> AUTH PLAIN AGFsaWNlAHNlY3JldA==\n< 235 /.*/\n> NOOP\n< 250 /.*/")
 	c = dial(t, addr, MX)
 	c.run(addr, MX, "< 220 /.*/\nLARGE 100\n< 500 5.5.1 /.*/\nLARGE 101\n< 500 5.5.2 line too long\nEND")
 }

@@ -68,7 +68,8 @@ type Limits struct {
 	Connections int           // in all; default 10,000
 	PerAddress  int           // from one address; default 100
 	Errors      int           // refused commands until the connection is closed; default 20
-	Commands    int           // commands before a log-in or an accepted message until the connection is closed; default 2 x Recipients + 100
+	Commands    int           // commands without an accepted message until the connection of a stranger is closed; default 2 x Recipients + 100
+	BeforeLogin int           // commands before a log-in, where one is demanded; default 30
 	Logins      int           // failed log-ins until the connection is closed; default 5
 	Idle        time.Duration // waiting for a command; default 5 min
 	Progress    time.Duration // without a byte within a command, a message, a handshake or a reply; default 1 min
@@ -95,6 +96,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.PerAddress, 100)
 	def(&l.Errors, 20)
 	def(&l.Commands, 2*l.Recipients+100)
+	def(&l.BeforeLogin, 30)
 	def(&l.Logins, 5)
 	span(&l.Idle, 5*time.Minute)
 	span(&l.Progress, time.Minute)

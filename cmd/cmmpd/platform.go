@@ -292,7 +292,7 @@ func (p *platform) openFrontEnds(context.Context) (err error) {
 		Hostname: p.cfg.Server.Hostname, Domains: p.cfg.Domains.Local, Exempt: l.exempt(), TLS: p.tls, Auth: p.auth, Door: p.intake, Log: p.log,
 		Limits: smtp.Limits{
 			MessageSize: int64(l.MessageSize), Recipients: l.Recipients, Connections: l.Connections, PerAddress: l.ConnectionsPerAddress,
-			Idle: time.Duration(l.CommandTimeout), Progress: time.Duration(l.ProgressTimeout),
+			Idle: time.Duration(l.CommandTimeout), Progress: time.Duration(l.ProgressTimeout), Logins: l.LoginFailures,
 		},
 	})
 	if err != nil {

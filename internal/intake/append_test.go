@@ -152,6 +152,35 @@ func TestAppend(t *testing.T) {
 	}
 }
 
+// TestSignedForTheAuthorOnly looks at the signature inside of what was sealed.
+func TestSignedForTheAuthorOnly(t *testing.T) {
+	w, s := withStore(t)
+	alice := w.desk(s, "alice")
+	key, err := cms.NewKeyOpener(w.people["alice"].Cert, w.people["alice"].Key)
+	w.must(err)
+	open := func(text string) *smime.Opened {
+		t.Helper()
+		o, err := w.gateway().Open([]byte(text), message.Parse([]byte(text), message.Limits{}), key)
+		w.must(err)
+		return o
+	}
+	w.must(alice.append("Sent", confidential("Bcc: erin@health.gov.example\n")))
+	w.must(alice.append("Sent", "From: bob@works.gov.example\nSubject: [CONFIDENTIAL] forged\n\ntext\n"))
+	w.must(alice.append("Sent", "Subject: [CONFIDENTIAL] nobody's\n\ntext\n"))
+	_, err = w.receive("alice", confidential(""))
+	w.must(err)
+	sent := alice.texts("Sent")
+	own := open(sent[0])
+	if own.Signature.Status != smime.Pass || !own.Signature.Domain || !strings.Contains(string(own.Inner), "Bcc: erin@health.gov.example") {
+		t.Errorf("alice's own copy: %+v, %q", own.Signature, own.Inner)
+	}
+	for i, text := range []string{sent[1], sent[2], alice.texts("INBOX")[0]} {
+		if o := open(text); o.Signature.Status != smime.None {
+			t.Errorf("%d: the domain vouches for somebody unknown: %+v", i, o.Signature)
+		}
+	}
+}
+
 // TestCopyOfSubmission saves a copy that does not say what label the submission had.
 func TestCopyOfSubmission(t *testing.T) {
 	w, s := withStore(t)

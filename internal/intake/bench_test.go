@@ -1,0 +1,31 @@
+package intake
+
+import (
+	"strings"
+	"testing"
+
+	"cmmpd/internal/mail"
+)
+
+// BenchmarkAccept is ordinary mail of 4 KiB from outside to one of seven people, with the
+// real directory and store, from 64 senders.
+func BenchmarkAccept(b *testing.B) {
+	w, _ := withStore(b)
+	text := crlf("From: <sender@example.org>\nTo: <bob@works.gov.example>\nSubject: load\nDate: Mon, 2 Jan 2006 15:04:05 +0000\nMessage-ID: <1@x>\n\n" + strings.Repeat(strings.Repeat("x", 76)+"\n", 50))
+	to := w.addresses("alice bob carol dave erin frank grace")
+	b.SetBytes(int64(len(text)))
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		for i := 0; pb.Next(); i++ {
+			env := &mail.Envelope{From: mail.MustParseAddress("sender@example.org"), To: to[i%7 : i%7+1], Client: mail.Client{Protocol: "smtp", Remote: "192.0.2.1:25", Helo: "mx.example.org"}}
+			if err := w.in.Resolve(b.Context(), env, env.To[0]); err != nil {
+				b.Error(err)
+				return
+			}
+			if _, err := w.in.Accept(b.Context(), env, text); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
