@@ -341,3 +341,50 @@ func BenchmarkSeal(b *testing.B) {
 		})
 	}
 }
+
+// Whatever is sealed opens to the same body, verifies, and shows nothing outside.
+func FuzzSeal(f *testing.F) {
+	w := newSmallWorld(f)
+	f.Add([]byte(plain))
+	f.Add([]byte("From: a@b\nBcc: erin\nSubject: s\nContent-Type: multipart/signed; boundary=b\n\n--b\n\nx\n--b--"))
+	f.Add([]byte("From x\nContent-Type: text/html; (;\r\n\r\n"))
+	to, carol, alice := w.usable("carol"), w.opener("carol"), mail.MustParseAddress("alice@works.gov.example")
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		x := parse(raw)
+		sealed, err := w.gw.Seal(raw, x, SealOptions{Sender: alice, Recipients: to, Label: mail.Confidential})
+		if err != nil {
+			t.Skip(err)
+		}
+		sx := parse(sealed)
+		h := message.ParseHeader(sealed, message.Limits{})
+		for _, name := range []string{"Bcc", "Resent-Bcc", "Keywords", "Comments"} {
+			if len(h.All(name)) > 0 {
+				t.Fatalf("%s stands outside:\n%s", name, sealed)
+			}
+		}
+		for _, s := range h.All("Subject") {
+			if s != "[...]" {
+				t.Fatalf("the subject stands outside: %q", s)
+			}
+		}
+		o, err := w.gw.Open(sealed, sx, carol)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, sealed)
+		}
+		if !o.Protected || len(o.Differs) > 0 {
+			t.Fatalf("protected %v, differs %v\n%s\n%s", o.Protected, o.Differs, sealed, o.Entity)
+		}
+		if s := o.Signature.Status; s != Pass && s != Policy { // Policy: for authors of other domains
+			t.Fatalf("%+v\n%s", o.Signature, o.Entity)
+		}
+		body := raw[x.Root.BodyStart:x.Root.BodyEnd]
+		if !hasBinary(x.Root) {
+			body = canonical(body)
+		}
+		ix := parse(o.Inner)
+		switch inner := o.Inner[ix.Root.BodyStart:]; {
+		case cryptographic(x.Root) && !bytes.Contains(inner, body), !cryptographic(x.Root) && !bytes.Equal(inner, body):
+			t.Fatalf("the body has changed:\n%q\n%q", body, inner)
+		}
+	})
+}

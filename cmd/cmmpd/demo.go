@@ -64,25 +64,18 @@ func startDemo(ctx context.Context, dd demoDir, benchUsers int) (*daemon, error)
 	if err := dd.addBenchUsers(ctx, cfg, benchUsers); err != nil {
 		return nil, fmt.Errorf("bench users: %w", err)
 	}
-	d, err := startDaemon(ctx, cfg, newLog(cfg.Log.Level))
-	if err != nil {
-		return nil, err
-	}
-	if err := d.provision(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("making the mailboxes: %w", err), d.shutdown())
-	}
-	return d, nil
+	return startDaemon(ctx, cfg, newLog(cfg.Log.Level), provision)
 }
 
 // provision makes the mailboxes of everyone in the demonstration.
-func (d *daemon) provision(ctx context.Context) error {
+func provision(ctx context.Context, p *platform) error {
 	for _, m := range demoMembers() {
-		e, err := d.dir.Lookup(ctx, mail.MustParseAddress(m.address()))
+		e, err := p.dir.Lookup(ctx, mail.MustParseAddress(m.address()))
 		if err != nil {
-			return fmt.Errorf("%s: %w", m.uid, err)
+			return fmt.Errorf("making the mailbox of %s: %w", m.uid, err)
 		}
-		if err := d.store.EnsureAccount(ctx, e.Account); err != nil {
-			return fmt.Errorf("%s: %w", m.uid, err)
+		if err := p.store.EnsureAccount(ctx, e.Account); err != nil {
+			return fmt.Errorf("making the mailbox of %s: %w", m.uid, err)
 		}
 	}
 	return nil

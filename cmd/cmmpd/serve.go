@@ -48,7 +48,7 @@ func serve(args []string) error {
 	}
 	ctx, stop := interruptible()
 	defer stop()
-	d, err := startDaemon(ctx, cfg, newLog(cfg.Log.Level))
+	d, err := startDaemon(ctx, cfg, newLog(cfg.Log.Level), nil)
 	if err != nil {
 		return err
 	}
@@ -68,8 +68,9 @@ func newLog(level string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
 }
 
-// startDaemon opens the platform, binds every listener and serves.
-func startDaemon(ctx context.Context, cfg *config, log *slog.Logger) (*daemon, error) {
+// startDaemon opens the platform, does what is to be done before anybody is served (which
+// may be nil), binds every listener and serves.
+func startDaemon(ctx context.Context, cfg *config, log *slog.Logger, before func(context.Context, *platform) error) (*daemon, error) {
 	p, err := openPlatform(ctx, cfg, log)
 	if err != nil {
 		return nil, err
@@ -77,6 +78,11 @@ func startDaemon(ctx context.Context, cfg *config, log *slog.Logger) (*daemon, e
 	d := &daemon{platform: p}
 	d.health = &http.Server{Handler: d.healthHandler(), ReadHeaderTimeout: 10 * time.Second}
 	d.serving, d.stop = context.WithCancel(context.Background())
+	if before != nil {
+		if err := before(ctx, p); err != nil {
+			return nil, errors.Join(err, d.shutdown())
+		}
+	}
 	if err := d.listen(ctx); err != nil {
 		return nil, errors.Join(err, d.shutdown())
 	}

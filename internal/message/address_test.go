@@ -76,7 +76,7 @@ func TestParseAddressList(t *testing.T) {
 
 // Hostile lists are read in linear time and give no more than maxAddresses entries.
 func TestAddressListBounds(t *testing.T) {
-	const n = 1 << 20
+	const n = 1 << 18
 	for _, unit := range []string{"a,", "<", "(", ")", "\"", "\\\"", "a:", "a:;", "<a@b", "<@a:", "<@,", "@", "[", "a@x,", "(a)", " ", ":", "a ", "a@", "<a>", "<\"", "=?"} {
 		list := ParseAddressList(strings.Repeat(unit, n/len(unit)))
 		if len(list) > maxAddresses {

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 )
@@ -226,7 +225,7 @@ func (l *lists) lookup(c, issuer *x509.Certificate, now time.Time, maxAge time.D
 				best.problem = r.reject
 				continue
 			}
-			if newest == nil || r.list.ThisUpdate.After(newest.list.ThisUpdate) {
+			if newest == nil || r.newer(newest) {
 				newest = r
 			}
 		}
@@ -235,6 +234,15 @@ func (l *lists) lookup(c, issuer *x509.Certificate, now time.Time, maxAge time.D
 		return best
 	}
 	return newest.lookup(c, now, maxAge)
+}
+
+// newer compares by date, and within a second by number (RFC 5280, section 5.2.3).
+func (r *revocations) newer(than *revocations) bool {
+	a, b := r.list, than.list
+	if !a.ThisUpdate.Equal(b.ThisUpdate) {
+		return a.ThisUpdate.After(b.ThisUpdate)
+	}
+	return a.Number != nil && b.Number != nil && a.Number.Cmp(b.Number) > 0
 }
 
 // lookup looks one certificate up. A list that is too old still proves a revocation.
@@ -268,24 +276,4 @@ func (r *revocations) signedBy(issuer *x509.Certificate) bool {
 		}
 	}
 	return good
-}
-
-// Lists says how many revocation lists are loaded, and until when the one that ages
-// first holds; for the log at start.
-func (v *Verifier) Lists() (n int, until time.Time) {
-	v.lists.mu.Lock()
-	defer v.lists.mu.Unlock()
-	var all []time.Time
-	for _, f := range v.lists.files {
-		for _, r := range f.lists {
-			n++
-			if t := r.list.NextUpdate; !t.IsZero() {
-				all = append(all, t)
-			}
-		}
-	}
-	if len(all) > 0 {
-		until = slices.MinFunc(all, time.Time.Compare)
-	}
-	return n, until
 }

@@ -235,9 +235,6 @@ func TestRevocation(t *testing.T) {
 	b := Binding{Address: alice}
 	v := w.verifier()
 	w.expect(v, c, Encrypt, b, None)
-	if n, until := v.Lists(); n != 2 || !until.Equal(w.now.Add(24*time.Hour)) {
-		t.Errorf("%d lists until %v", n, until)
-	}
 
 	// A list that ages is not believed, until a newer one is laid in its place.
 	w.now = w.now.Add(25 * time.Hour)
@@ -255,7 +252,7 @@ func TestRevocation(t *testing.T) {
 	w.expect(v, c, Encrypt, b, None)
 
 	w.sub.Revoke(c)
-	w.publish(w.sub, "sub.crl", 24*time.Hour)
+	w.publish(w.sub, "more.crl", 24*time.Hour) // of the same second, beside the older one
 	w.expect(v, c, Encrypt, b, Revoked)
 	w.now = w.now.Add(48 * time.Hour) // an old list still proves a revocation
 	w.publish(w.root, "root.crl", 24*time.Hour)
