@@ -87,8 +87,7 @@ func (g *Gateway) signed(raw []byte, p *message.Part) (*cms.Signed, []byte, Sign
 		case s.Content != nil:
 			return neutral("a detached signature that carries content of its own")
 		}
-		first := p.Children[0]
-		return s, canonical(raw[first.HeaderStart:first.BodyEnd]), none
+		return s, canonical(firstPart(raw, p)), none
 	}
 	if !isCMS(p) {
 		return nil, nil, none
@@ -110,6 +109,20 @@ func (g *Gateway) signed(raw []byte, p *message.Part) (*cms.Signed, []byte, Sign
 		return neutral("a signature without its content")
 	}
 	return s, nil, none
+}
+
+// firstPart is what stands between the first two delimiters of p. The line end before
+// a delimiter belongs to it (RFC 2046, section 5.1.1), even where the index counts it to
+// the part, because an unclosed multipart within ends in a delimiter of its own.
+func firstPart(raw []byte, p *message.Part) []byte {
+	start, next := int(p.Children[0].HeaderStart), int(p.Children[1].HeaderStart)
+	end := bytes.LastIndexByte(raw[:max(next-1, 0)], '\n') + 1 // the second delimiter's line
+	for _, c := range []byte("\n\r") {
+		if end > start && raw[end-1] == c {
+			end--
+		}
+	}
+	return raw[start:max(end, start)]
 }
 
 // verifySigned checks one SignedData for one author. content is nil where s carries
