@@ -170,7 +170,7 @@ func (p *promise) again(t *testing.T, s *Store, before map[string]map[ObjectID]b
 }
 
 // copyIndex copies the index file as it would be found: some state that it was in.
-func copyIndex(t *testing.T, s *Store, dir string) {
+func copyIndex(t testing.TB, s *Store, dir string) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(dir, indexFile))
 	if err != nil {

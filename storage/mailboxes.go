@@ -179,6 +179,9 @@ func (a *Account) Rename(ctx context.Context, from, to string) error {
 	if from == Inbox {
 		return x.renameInbox(ctx, to)
 	}
+	if to == from {
+		return mail.E(mail.Exists, "the mailbox exists", nil)
+	}
 	if strings.HasPrefix(to, from+"/") || to == Inbox {
 		return mail.E(mail.Denied, "the mailbox cannot be renamed to that", nil)
 	}

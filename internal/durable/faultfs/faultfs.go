@@ -52,6 +52,21 @@ func New() *FS {
 	return &FS{files: make(map[string]*state), disk: make(map[string]*state)}
 }
 
+// Adopt takes the files below root as they are, flushed. Others that were there before are not known to PowerCut.
+func (f *FS) Adopt(root string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		s := &state{disk: b}
+		f.files[path], f.disk[path] = s, s
+		return err
+	})
+}
+
 // FailAt makes the n-th operation from now on fail (1 is the next): writes, truncations, flushes, flushes of
 // directories, openings for creation, renamings, removals.
 func (f *FS) FailAt(n int, mode Mode) {

@@ -1,0 +1,531 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-imap/v2"
+	"pgregory.net/rapid"
+
+	"cmmpd/internal/durable/faultfs"
+	"cmmpd/internal/keys"
+	"cmmpd/internal/mail"
+	"cmmpd/internal/message"
+)
+
+// The model: what a mailbox store is when nothing about it is fast or durable.
+type modelMessage struct {
+	uid    uint32
+	modSeq uint64
+	flags  map[string]bool // lower case
+	served string
+	email  ObjectID
+}
+
+type modelMailbox struct {
+	msgs    []*modelMessage
+	uidNext uint32
+	modSeq  uint64            // the highest
+	gone    map[uint32]uint64 // UID to mod-sequence
+}
+
+type modelAccount map[string]*modelMailbox
+
+// machine runs random operations on a store and on the model.
+type machine struct {
+	t     *rapid.T
+	tb    testing.TB
+	fsys  *faultfs.FS
+	o     Options
+	s     *Store
+	model map[mail.AccountID]modelAccount
+	open  map[mail.AccountID]*Account
+	boxes map[mail.AccountID]map[string]*Mailbox // some stay open
+	n     int
+	lazy  bool // flags were changed since the last durable act
+}
+
+var modelIDs = []mail.AccountID{alice, bob}
+
+func (m *machine) fail(err error) {
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *machine) account(id mail.AccountID) *Account {
+	if m.open[id] == nil {
+		a, err := m.s.OpenAccount(context.Background(), id)
+		m.fail(err)
+		m.open[id] = a
+	}
+	return m.open[id]
+}
+
+func (m *machine) mailbox(id mail.AccountID, name string) *Mailbox {
+	if x := m.boxes[id][name]; x != nil {
+		return x
+	}
+	x, err := m.account(id).Open(context.Background(), name)
+	m.fail(err)
+	if m.boxes[id] == nil {
+		m.boxes[id] = make(map[string]*Mailbox)
+	}
+	m.boxes[id][name] = x
+	return x
+}
+
+func (m *machine) closeHandles() {
+	for _, boxes := range m.boxes {
+		for _, x := range boxes {
+			x.Close()
+		}
+	}
+	for _, a := range m.open {
+		m.fail(a.Close())
+	}
+	m.boxes, m.open = make(map[mail.AccountID]map[string]*Mailbox), make(map[mail.AccountID]*Account)
+}
+
+func (m *machine) pick() (mail.AccountID, string, *modelMailbox) {
+	id := rapid.SampledFrom(slices.Sorted(maps.Keys(m.model))).Draw(m.t, "account")
+	name := rapid.SampledFrom(slices.Sorted(maps.Keys(m.model[id]))).Draw(m.t, "mailbox")
+	return id, name, m.model[id][name]
+}
+
+func newModelAccount() modelAccount {
+	a := make(modelAccount)
+	for _, f := range firstMailboxes {
+		a[f.name] = newModelMailbox()
+	}
+	return a
+}
+
+func newModelMailbox() *modelMailbox {
+	return &modelMailbox{uidNext: 1, gone: make(map[uint32]uint64)}
+}
+
+func flagMap(flags []string) map[string]bool {
+	f := make(map[string]bool)
+	for _, name := range flags {
+		f[strings.ToLower(name)] = true
+	}
+	return f
+}
+
+var someFlags = []string{`\Seen`, `\Deleted`, `\Flagged`, `\answered`, "$Work", "TODO", "todo", "$Forwarded"}
+
+func (m *machine) drawFlags() []string {
+	return rapid.SliceOfN(rapid.SampledFrom(someFlags), 0, 3).Draw(m.t, "flags")
+}
+
+func (m *machine) message() []byte {
+	m.n++
+	size := rapid.SampledFrom([]int{0, 10, 3000, 70_000}).Draw(m.t, "size")
+	return testMessage(fmt.Sprint("m", m.n), strings.Repeat("x", size))
+}
+
+func (m *machine) deliver() {
+	data, prefix, flags := m.message(), "", m.drawFlags()
+	if rapid.Bool().Draw(m.t, "prefix") {
+		prefix = "Delivered-To: somebody\r\n"
+	}
+	ids := rapid.SliceOfNDistinct(rapid.SampledFrom(modelIDs), 1, 2, rapid.ID).Draw(m.t, "to")
+	var entries []NewEntry
+	for _, id := range ids {
+		entries = append(entries, NewEntry{Account: id, Prefix: []byte(prefix), Flags: flags})
+	}
+	placed, err := m.s.Deliver(context.Background(), Delivery{Bodies: []Body{body(data, entries...)}})
+	m.fail(err)
+	m.lazy = false
+	for i, id := range ids {
+		if m.model[id] == nil {
+			m.model[id] = newModelAccount()
+		}
+		m.added(m.model[id][Inbox], placed[i].UID, flagMap(flags), prefix+string(data), placed[i].EmailID)
+	}
+}
+
+func (m *machine) added(x *modelMailbox, uid uint32, flags map[string]bool, served string, email ObjectID) {
+	if uid < x.uidNext {
+		m.t.Fatalf("UID %d was given, the next was %d", uid, x.uidNext)
+	}
+	x.uidNext = uid + 1
+	x.msgs = append(x.msgs, &modelMessage{uid: uid, flags: flags, served: served, email: email})
+}
+
+func (m *machine) appendMessages() {
+	id, name, x := m.pick()
+	var list []Append
+	flags := m.drawFlags()
+	for range rapid.IntRange(1, 3).Draw(m.t, "messages") {
+		data := m.message()
+		list = append(list, Append{Data: data, Index: message.Parse(data, message.Limits{}), Flags: flags})
+	}
+	placed, err := m.account(id).Append(context.Background(), name, list)
+	m.fail(err)
+	m.lazy = false
+	for i, p := range placed {
+		m.added(x, p.UID, flagMap(flags), string(list[i].Data), p.EmailID)
+	}
+}
+
+func (m *machine) uids(x *modelMailbox) imap.UIDSet {
+	var set imap.UIDSet
+	for range rapid.IntRange(1, 3).Draw(m.t, "ranges") {
+		from := rapid.Uint32Range(1, x.uidNext).Draw(m.t, "from")
+		set.AddRange(imap.UID(from), imap.UID(rapid.Uint32Range(from, x.uidNext+2).Draw(m.t, "to")))
+	}
+	return set
+}
+
+func (m *machine) storeFlags() {
+	id, name, x := m.pick()
+	set, op, flags := m.uids(x), FlagOp(rapid.IntRange(0, 2).Draw(m.t, "op")), m.drawFlags()
+	since := uint64(0)
+	if rapid.Bool().Draw(m.t, "conditional") && x.modSeq > 1 {
+		since = rapid.Uint64Range(1, x.modSeq).Draw(m.t, "since")
+	}
+	changed, modified, err := m.mailbox(id, name).StoreFlags(context.Background(), set, op, flags, since)
+	m.fail(err)
+	var want []uint32
+	var wantModified imap.UIDSet
+	given := flagMap(flags)
+	for _, msg := range x.msgs {
+		if !set.Contains(imap.UID(msg.uid)) {
+			continue
+		}
+		if since > 0 && msg.modSeq > since {
+			wantModified.AddNum(imap.UID(msg.uid))
+			continue
+		}
+		after := maps.Clone(msg.flags)
+		if op == SetFlags {
+			after = make(map[string]bool)
+		}
+		for f := range given {
+			if op == DelFlags {
+				delete(after, f)
+			} else {
+				after[f] = true
+			}
+		}
+		if !maps.Equal(after, msg.flags) {
+			want = append(want, msg.uid)
+			msg.flags = after
+		}
+	}
+	var got []uint32
+	for _, c := range changed {
+		got = append(got, c.UID)
+	}
+	if !slices.Equal(got, want) || modified.String() != wantModified.String() {
+		m.t.Fatalf("changed %v, want %v; modified %v, want %v", got, want, modified, wantModified)
+	}
+	m.lazy = m.lazy || len(got) > 0
+}
+
+func (m *machine) expunge() {
+	id, name, x := m.pick()
+	var set *imap.UIDSet
+	if rapid.Bool().Draw(m.t, "some") {
+		s := m.uids(x)
+		set = &s
+	}
+	gone, err := m.mailbox(id, name).Expunge(context.Background(), set)
+	m.fail(err)
+	var want imap.UIDSet
+	x.msgs = slices.DeleteFunc(x.msgs, func(msg *modelMessage) bool {
+		if !msg.flags[`\deleted`] || set != nil && !set.Contains(imap.UID(msg.uid)) {
+			return false
+		}
+		want.AddNum(imap.UID(msg.uid))
+		x.gone[msg.uid] = 0
+		return true
+	})
+	if gone.String() != want.String() {
+		m.t.Fatalf("expunged %v, want %v", gone, want)
+	}
+	m.lazy = m.lazy && len(gone) == 0
+}
+
+func (m *machine) copyOrMove() {
+	id, name, x := m.pick()
+	dest := rapid.SampledFrom(slices.Sorted(maps.Keys(m.model[id]))).Draw(m.t, "destination")
+	move := rapid.Bool().Draw(m.t, "move")
+	set := m.uids(x)
+	box, f := m.mailbox(id, name), (*Mailbox).Copy
+	if move {
+		f = (*Mailbox).Move
+	}
+	result, err := f(box, context.Background(), set, dest)
+	m.fail(err)
+	i := 0
+	for _, msg := range slices.Clone(x.msgs) {
+		if !set.Contains(imap.UID(msg.uid)) {
+			continue
+		}
+		if i >= len(result.From) || result.From[i] != msg.uid {
+			m.t.Fatalf("copied %v, which should have %d", result.From, msg.uid)
+		}
+		m.added(m.model[id][dest], result.To[i], maps.Clone(msg.flags), msg.served, msg.email)
+		if move {
+			x.msgs = slices.DeleteFunc(x.msgs, func(y *modelMessage) bool { return y == msg })
+			x.gone[msg.uid] = 0
+		}
+		i++
+	}
+	if i != len(result.From) {
+		m.t.Fatalf("copied %v, only %d of them should be there", result.From, i)
+	}
+	m.lazy = m.lazy && i == 0
+}
+
+var someNames = []string{"A", "A/B", "A/B/C", "D", "Drafts/Old", "INBOX/Sub", "卷宗"}
+
+func (m *machine) create() {
+	id, _, _ := m.pick()
+	name := rapid.SampledFrom(someNames).Draw(m.t, "name")
+	err := m.account(id).Create(context.Background(), name, "")
+	if m.model[id][name] != nil {
+		if mail.KindOf(err) != mail.Exists {
+			m.t.Fatalf("create %s again: %v", name, err)
+		}
+		return
+	}
+	m.fail(err)
+	m.lazy = false
+	for _, n := range append(parents(name), name) {
+		if m.model[id][n] == nil {
+			m.model[id][n] = newModelMailbox()
+		}
+	}
+}
+
+func (m *machine) drop(id mail.AccountID, name string) {
+	if x := m.boxes[id][name]; x != nil {
+		x.Close()
+		delete(m.boxes[id], name)
+	}
+}
+
+func (m *machine) deleteMailbox() {
+	id, name, _ := m.pick()
+	err := m.account(id).Delete(context.Background(), name)
+	if name == Inbox {
+		if mail.KindOf(err) != mail.Denied {
+			m.t.Fatalf("delete INBOX: %v", err)
+		}
+		return
+	}
+	m.fail(err)
+	m.lazy = false
+	delete(m.model[id], name)
+	m.drop(id, name)
+}
+
+func (m *machine) rename() {
+	id, name, x := m.pick()
+	to := rapid.SampledFrom(someNames).Draw(m.t, "name")
+	model := m.model[id]
+	err := m.account(id).Rename(context.Background(), name, to)
+	possible := model[to] == nil && !strings.HasPrefix(to, name+"/") || name == Inbox && model[to] == nil
+	for other := range model {
+		if rest, ok := strings.CutPrefix(other, name+"/"); ok && name != Inbox && model[to+"/"+rest] != nil {
+			possible = false
+		}
+	}
+	if !possible {
+		if k := mail.KindOf(err); k != mail.Exists && k != mail.Denied {
+			m.t.Fatalf("rename %s to %s: %v", name, to, err)
+		}
+		return
+	}
+	m.fail(err)
+	m.lazy = false
+	if name == Inbox {
+		model[to] = newModelMailbox()
+		for i, msg := range x.msgs {
+			x.gone[msg.uid] = 0
+			m.added(model[to], uint32(i+1), msg.flags, msg.served, msg.email)
+		}
+		x.msgs = nil
+	} else {
+		for _, other := range slices.Sorted(maps.Keys(model)) {
+			if rest, ok := strings.CutPrefix(other, name); ok && (rest == "" || rest[0] == '/') {
+				model[to+rest] = model[other]
+				delete(model, other)
+				m.drop(id, other)
+			}
+		}
+	}
+	for _, n := range parents(to) {
+		if model[n] == nil {
+			model[n] = newModelMailbox()
+		}
+	}
+}
+
+func (m *machine) reopen() {
+	m.closeHandles()
+	m.fail(m.s.Close())
+	s, err := Open(context.Background(), m.o)
+	m.fail(err)
+	m.s = s
+}
+
+// crash opens what a power cut would have left.
+func (m *machine) crash() {
+	if m.lazy { // flags may be lost: a durable act first, so that the model is right
+		_, err := m.s.Deliver(context.Background(), Delivery{Bodies: []Body{}, Submitted: []SubmittedLabel{{alice, fmt.Sprint("l", m.n), "restricted"}}})
+		m.fail(err)
+		m.lazy = false
+		if m.model[alice] == nil {
+			m.model[alice] = newModelAccount()
+		}
+	}
+	dir := filepath.Join(m.tb.TempDir(), "store")
+	m.fail(m.s.o.FS.Mkdir(dir, 0o700))
+	index := m.tb.TempDir()
+	copyIndex(m.tb, m.s, index)
+	m.fail(m.fsys.PowerCut(rand.New(rand.NewPCG(uint64(m.n), 1)), m.o.Dir, dir))
+	m.closeHandles()
+	m.fail(m.s.Close())
+	m.fsys = faultfs.New()
+	m.fail(m.fsys.Adopt(dir))
+	m.fail(os.Rename(filepath.Join(index, indexFile), filepath.Join(dir, indexFile)))
+	m.o.Dir, m.o.FS = dir, m.fsys
+	s, err := Open(context.Background(), m.o)
+	m.fail(err)
+	m.s = s
+}
+
+// compare looks at everything that can be seen.
+func (m *machine) compare() {
+	ctx := context.Background()
+	r, err := m.s.Check(ctx, m.n%7 == 0)
+	m.fail(err)
+	if len(r.Problems) > 0 {
+		m.t.Fatalf("check: %s", strings.Join(r.Problems, "\n"))
+	}
+	if r.Accounts != len(m.model) {
+		m.t.Fatalf("%d accounts, want %d", r.Accounts, len(m.model))
+	}
+	for id, model := range m.model {
+		list, err := m.account(id).List(ctx)
+		m.fail(err)
+		var names []string
+		for _, info := range list {
+			if info.Exists {
+				names = append(names, info.Name)
+			}
+		}
+		if want := slices.SortedFunc(maps.Keys(model), compareNames); !slices.Equal(names, want) {
+			m.t.Fatalf("mailboxes %v, want %v", names, want)
+		}
+		for name, x := range model {
+			m.compareMailbox(id, name, x)
+		}
+	}
+}
+
+func (m *machine) compareMailbox(id mail.AccountID, name string, x *modelMailbox) {
+	ctx := context.Background()
+	box := m.mailbox(id, name)
+	msgs, state := box.Snapshot()
+	status, err := m.account(id).Status(ctx, name)
+	m.fail(err)
+	if len(msgs) != len(x.msgs) || state.UIDNext < x.uidNext || status.Messages != state.Messages || state.HighestModSeq < x.modSeq || box.Name() != name {
+		m.t.Fatalf("%s: %d messages, want %d; %+v, %+v", name, len(msgs), len(x.msgs), state, status)
+	}
+	before := x.modSeq
+	x.modSeq = state.HighestModSeq
+	var fresh []uint32
+	for i, msg := range msgs {
+		want := x.msgs[i]
+		if msg.UID != want.uid || msg.EmailID != want.email || msg.Size != int64(len(want.served)) || !maps.Equal(flagMap(msg.Flags.List()), want.flags) {
+			m.t.Fatalf("%s: %+v %v, want %+v", name, msg, msg.Flags.List(), want)
+		}
+		if msg.ModSeq != want.modSeq {
+			if msg.ModSeq <= before && want.modSeq != 0 {
+				m.t.Fatalf("%s: UID %d got the old mod-sequence %d", name, msg.UID, msg.ModSeq)
+			}
+			fresh = append(fresh, msg.UID)
+			want.modSeq = msg.ModSeq
+		}
+	}
+	c, err := box.Changes(before)
+	m.fail(err)
+	var changed []uint32
+	for _, msg := range c.Changed {
+		changed = append(changed, msg.UID)
+	}
+	var vanished imap.UIDSet
+	for uid, at := range x.gone {
+		if at == 0 {
+			vanished.AddNum(imap.UID(uid))
+			x.gone[uid] = x.modSeq
+		}
+	}
+	if !slices.Equal(changed, fresh) || c.Vanished.String() != vanished.String() {
+		m.t.Fatalf("%s since %d: changed %v, want %v; vanished %v, want %v", name, before, changed, fresh, c.Vanished, vanished)
+	}
+	if len(msgs) > 0 {
+		i := m.n % len(msgs)
+		content, err := box.Body(ctx, msgs[i].UID)
+		m.fail(err)
+		got := make([]byte, content.Size())
+		if _, err := content.ReadAt(got, 0); err != nil || string(got) != x.msgs[i].served {
+			m.t.Fatalf("%s: UID %d has another body (%v)", name, msgs[i].UID, err)
+		}
+		sum, err := box.Summary(ctx, msgs[i].UID)
+		m.fail(err)
+		if !bytes.HasPrefix(got, sum.Header) {
+			m.t.Fatalf("%s: UID %d has another header", name, msgs[i].UID)
+		}
+	}
+}
+
+// TestModel runs random operations against the model, with Check after each, closing and opening the store and cutting
+// the power now and then.
+func TestModel(t *testing.T) {
+	ks := newKeys(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		fsys := faultfs.New()
+		m := &machine{
+			t: rt, tb: t, fsys: fsys, model: make(map[mail.AccountID]modelAccount),
+			open: make(map[mail.AccountID]*Account), boxes: make(map[mail.AccountID]map[string]*Mailbox),
+		}
+		m.o = Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: keys.Keystore(ks), FS: fsys, SegmentBytes: 200_000, EpochMessages: 300}
+		s, err := Open(context.Background(), m.o)
+		m.fail(err)
+		m.s = s
+		defer func() {
+			m.closeHandles()
+			_ = m.s.Close()
+		}()
+		m.deliver()
+		rt.Repeat(map[string]func(*rapid.T){
+			"deliver": func(*rapid.T) { m.deliver() },
+			"append":  func(*rapid.T) { m.appendMessages() },
+			"flags":   func(*rapid.T) { m.storeFlags() },
+			"flags2":  func(*rapid.T) { m.storeFlags() },
+			"expunge": func(*rapid.T) { m.expunge() },
+			"copy":    func(*rapid.T) { m.copyOrMove() },
+			"create":  func(*rapid.T) { m.create() },
+			"delete":  func(*rapid.T) { m.deleteMailbox() },
+			"rename":  func(*rapid.T) { m.rename() },
+			"reopen":  func(*rapid.T) { m.reopen() },
+			"crash":   func(*rapid.T) { m.crash() },
+			"":        func(*rapid.T) { m.compare() },
+		})
+	})
+}
