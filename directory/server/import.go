@@ -35,7 +35,7 @@ func (s *Server) Import(ctx context.Context, r io.Reader, actor string) (ImportR
 	rd := ldif.NewReader(r, ldif.Limits{Total: s.o.Limits.ImportBytes})
 	imp := &importer{s: s, st: s.st, rows: map[uint64]*string{}, touched: map[uint64]int{}}
 	err := s.st.db.Update(func(tx *bbolt.Tx) error {
-		imp.tx = tx
+		imp.tx, imp.ch = tx, changes{st: s.st, tx: tx}
 		return imp.all(ctx, rd)
 	})
 	if err != nil {
@@ -71,6 +71,7 @@ type importer struct {
 	s       *Server
 	st      *store
 	tx      *bbolt.Tx
+	ch      changes
 	res     ImportResult
 	rows    map[uint64]*string // the new text of changed entries; nil: deleted
 	touched map[uint64]int     // entries whose names must be unique at the end, and the line that set them
@@ -88,6 +89,9 @@ func (im *importer) all(ctx context.Context, rd *ldif.Reader) error {
 		}
 		rec, err := rd.Next()
 		if errors.Is(err, io.EOF) {
+			if err := im.ch.flush(); err != nil {
+				return err
+			}
 			return im.unique()
 		}
 		if err != nil {
@@ -112,7 +116,7 @@ func (im *importer) apply(rec *ldif.Record) error {
 	if !inScope(n.key, im.st.base.key, scopeSub) {
 		return fault(rec.Line, "outside of this directory")
 	}
-	id := im.st.find(im.tx, n.key)
+	id := im.ch.find(n.key)
 	var old *entry
 	if id != 0 {
 		if old, err = im.st.get(im.tx, id); err != nil {
@@ -146,7 +150,7 @@ func (im *importer) put(rec *ldif.Record, n name, id uint64, old *entry) error {
 	sch := im.st.schema
 	uuid, created, modified := description{typ: sch.attrs["entryuuid"]}, description{typ: sch.attrs["createtimestamp"]}, description{typ: sch.attrs["modifytimestamp"]}
 	if old == nil {
-		if parent, _ := parentKey(n.key); n.key != im.st.base.key && im.st.find(im.tx, parent) == 0 {
+		if parent, _ := parentKey(n.key); n.key != im.st.base.key && im.ch.find(parent) == 0 {
 			return fault(rec.Line, "the entry above it does not exist")
 		}
 		if len(e.values(uuid)) == 0 {
@@ -200,18 +204,28 @@ func (im *importer) store(line int, id uint64, old, e *entry) error {
 	text := im.st.rowText(e)
 	im.rows[id] = &text
 	im.touched[id] = line
-	return im.st.put(im.tx, id, old, e)
+	return im.ch.put(id, old, e)
+}
+
+func (im *importer) childless(rec *ldif.Record, e *entry) error {
+	if err := im.ch.flush(); err != nil {
+		return err
+	}
+	if im.st.children(im.tx, e.key) {
+		return fault(rec.Line, "there are entries below it")
+	}
+	return nil
 }
 
 func (im *importer) delete(rec *ldif.Record, id uint64, old *entry) error {
-	if im.st.children(im.tx, old.key) {
-		return fault(rec.Line, "there are entries below it")
+	if err := im.childless(rec, old); err != nil {
+		return err
 	}
 	im.res.Deleted++
 	im.res.Changed = append(im.res.Changed, old.dn)
 	im.rows[id] = nil
 	delete(im.touched, id)
-	return im.st.remove(im.tx, id, old)
+	return im.ch.remove(id, old)
 }
 
 func (im *importer) modify(rec *ldif.Record, id uint64, old *entry) error {
@@ -289,14 +303,14 @@ func (s *schema) same(d description, a, b []byte) bool {
 // rename applies a modrdn record. The entry keeps its entryUUID; names of it in other
 // entries are not followed.
 func (im *importer) rename(rec *ldif.Record, n name, id uint64, old *entry) error {
-	if im.st.children(im.tx, old.key) {
-		return fault(rec.Line, "there are entries below it")
+	if err := im.childless(rec, old); err != nil {
+		return err
 	}
 	sch := im.st.schema
 	parentDN := rec.NewSuperior
 	if parentDN == "" {
 		parent, _ := parentKey(old.key)
-		up, err := im.st.get(im.tx, im.st.find(im.tx, parent))
+		up, err := im.st.get(im.tx, im.ch.find(parent))
 		if err != nil || up == nil {
 			return fault(rec.Line, "the base cannot be renamed")
 		}
@@ -307,10 +321,10 @@ func (im *importer) rename(rec *ldif.Record, n name, id uint64, old *entry) erro
 		return fault(rec.Line, "not a distinguished name")
 	}
 	above, _ := parentKey(to.key)
-	if im.st.find(im.tx, above) == 0 || !inScope(to.key, im.st.base.key, scopeSub) {
+	if im.ch.find(above) == 0 || !inScope(to.key, im.st.base.key, scopeSub) {
 		return fault(rec.Line, "the entry above it does not exist")
 	}
-	if to.key != old.key && im.st.find(im.tx, to.key) != 0 {
+	if to.key != old.key && im.ch.find(to.key) != 0 {
 		return fault(rec.Line, "the new name is taken")
 	}
 	e := old.clone()

@@ -70,7 +70,7 @@ func openStore(path, base string) (*store, error) {
 	if st.base, err = sch.parseDN(base); err != nil || st.base.key == "" {
 		return nil, mail.E(mail.Invalid, "the base of the directory is not a distinguished name", err)
 	}
-	st.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
+	st.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, InitialMmapSize: 64 << 20})
 	if errors.Is(err, os.ErrDeadlineExceeded) || err != nil && strings.Contains(err.Error(), "timeout") {
 		return nil, mail.E(mail.Busy, "the directory is in use by another process", err)
 	}
@@ -207,52 +207,6 @@ func (st *store) indexKeys(e *entry, id uint64) [][]byte {
 	}
 	slices.SortFunc(keys, bytes.Compare)
 	return slices.CompactFunc(keys, bytes.Equal)
-}
-
-// put stores e under id, in place of old if that is not nil.
-func (st *store) put(tx *bbolt.Tx, id uint64, old, e *entry) error {
-	var was [][]byte
-	if old != nil {
-		was = st.indexKeys(old, id)
-		if old.key != e.key {
-			if err := tx.Bucket(bucketDN).Delete([]byte(old.key)); err != nil {
-				return err
-			}
-		}
-	}
-	now := st.indexKeys(e, id)
-	index := tx.Bucket(bucketIndex)
-	for _, k := range was {
-		if _, kept := slices.BinarySearchFunc(now, k, bytes.Compare); !kept {
-			if err := index.Delete(k); err != nil {
-				return err
-			}
-		}
-	}
-	for _, k := range now {
-		if _, there := slices.BinarySearchFunc(was, k, bytes.Compare); !there {
-			if err := index.Put(k, nil); err != nil {
-				return err
-			}
-		}
-	}
-	if err := tx.Bucket(bucketDN).Put([]byte(e.key), idKey(id)); err != nil {
-		return err
-	}
-	return tx.Bucket(bucketEntry).Put(idKey(id), e.appendBinary(nil))
-}
-
-// remove deletes the entry.
-func (st *store) remove(tx *bbolt.Tx, id uint64, e *entry) error {
-	for _, k := range st.indexKeys(e, id) {
-		if err := tx.Bucket(bucketIndex).Delete(k); err != nil {
-			return err
-		}
-	}
-	if err := tx.Bucket(bucketDN).Delete([]byte(e.key)); err != nil {
-		return err
-	}
-	return tx.Bucket(bucketEntry).Delete(idKey(id))
 }
 
 // updateRows replaces the text of the changed ids; an id without text is removed. It is
