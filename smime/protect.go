@@ -93,6 +93,17 @@ func tidy(raw []byte) []byte {
 	return raw
 }
 
+// setLabel adds the label to what is protected, unless the author wrote one.
+func (f *fields) setLabel(label mail.Label) {
+	if label != "" && !slices.ContainsFunc(f.mine, func(m field) bool { return m.name == labelField }) {
+		f.mine = append(f.mine, labelOf(label))
+	}
+}
+
+func labelOf(label mail.Label) field {
+	return field{labelField, []byte("X-Classification: " + string(label) + "\r\n")}
+}
+
 // outer are the fields that stay visible, made by our confidentiality policy from
 // what the author wrote.
 func (f fields) outer(label mail.Label) []field {
@@ -112,7 +123,7 @@ func (f fields) outer(label mail.Label) []field {
 		}
 	}
 	if label != "" {
-		out = append(out, field{labelField, []byte("X-Classification: " + string(label) + "\r\n")})
+		out = append(out, labelOf(label))
 	}
 	return out
 }

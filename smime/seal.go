@@ -41,6 +41,7 @@ func (g *Gateway) Seal(raw []byte, x *message.Index, o SealOptions) ([]byte, err
 		return nil, mail.E(mail.Internal, "", fmt.Errorf("label %q cannot stand in a header", o.Label))
 	}
 	f := split(raw[x.Root.HeaderStart:x.Root.BodyStart])
+	f.setLabel(o.Label)
 	outer := f.outer(o.Label)
 	entity, err := g.payload(raw, x, f, f.protected(o, outer))
 	if err != nil {

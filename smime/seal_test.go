@@ -192,6 +192,32 @@ func TestOpenWithoutTrust(t *testing.T) {
 	}
 }
 
+// The label is shown outside; within, what the author wrote stays.
+func TestSealShowsLabel(t *testing.T) {
+	w := newSmallWorld(t)
+	const from = "From: alice@works.gov.example\r\n"
+	for name, c := range map[string]struct {
+		header       string
+		label        mail.Label
+		outer, inner string
+	}{
+		"none":      {"", "", "", ""},
+		"ours":      {"", mail.Confidential, "confidential", "confidential"},
+		"author's":  {"X-Classification: Restricted\r\n", "", "Restricted", "Restricted"},
+		"different": {"x-classification: restricted\r\n", mail.Confidential, "confidential", "restricted"},
+		"two":       {"X-Classification: a\r\nX-Classification: b\r\n", mail.Confidential, "confidential", "a,b"},
+	} {
+		sealed := w.seal(from+c.header+"\r\nbody", SealOptions{Recipients: w.usable("carol"), Label: c.label})
+		o := w.open(sealed, "carol")
+		all := func(b []byte) string {
+			return strings.Join(message.ParseHeader(b, message.Limits{}).All("X-Classification"), ",")
+		}
+		if all(sealed) != c.outer || all(o.Inner) != c.inner || len(o.Differs) > 0 {
+			t.Errorf("%s: %q outside, %q within, differs %v", name, all(sealed), all(o.Inner), o.Differs)
+		}
+	}
+}
+
 func TestSealWithoutAuthority(t *testing.T) {
 	w := newWorld(t)
 	w.signer = false

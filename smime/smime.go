@@ -106,5 +106,5 @@ type SealOptions struct {
 	BccOf *mail.Address
 	// KeepBcc: this is the author's own copy; who the blind recipients are stays, within.
 	KeepBcc bool
-	Label   mail.Label // shown outside in X-Classification, in the place of what the author wrote there; empty: as it was
+	Label   mail.Label // shown outside in X-Classification, whatever the author wrote there; empty: theirs is shown
 }
