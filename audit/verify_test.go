@@ -152,7 +152,7 @@ func TestEveryByteOfALargerLog(t *testing.T) {
 	}
 	for name, data := range files {
 		step := 1
-		if len(data) > 1000 {
+		if len(data) > 300 {
 			step = 97
 		}
 		if len(data) > 10000 {
