@@ -38,7 +38,7 @@ func newOperator(ctx context.Context, cfg *config, name, password string) (*oper
 // localOperator opens the keystore and the audit log now, the store and the directory
 // only when an act needs them: a damaged store must not keep the audit log from an auditor.
 func localOperator(ctx context.Context, cfg *config, name, password string) (*operator, error) {
-	p := &platform{cfg: cfg, log: newLog("error"), fatal: make(chan error, 1)}
+	p := newPlatform(cfg, newLog("error"))
 	for _, open := range []func(context.Context) error{p.openKeystore, p.openAudit} {
 		if err := open(ctx); err != nil {
 			return nil, errors.Join(err, p.close())

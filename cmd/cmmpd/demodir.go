@@ -480,7 +480,7 @@ func (dd demoDir) addBenchUsers(ctx context.Context, cfg *config, n int) error {
 // benchUsers counts the first n bench users that are in the directory: they are added in
 // order.
 func benchUsers(ctx context.Context, cfg *config, n int) (int, error) {
-	p := &platform{cfg: cfg, log: newLog("error")}
+	p := newPlatform(cfg, newLog("error"))
 	err := p.openDirectory(ctx)
 	have := sort.Search(n, func(i int) bool {
 		if err != nil {

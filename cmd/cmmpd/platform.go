@@ -18,6 +18,7 @@ import (
 	"cmmpd/imap"
 	"cmmpd/internal/admin"
 	"cmmpd/internal/auth"
+	"cmmpd/internal/durable"
 	"cmmpd/internal/intake"
 	"cmmpd/internal/keys"
 	"cmmpd/internal/limit"
@@ -46,14 +47,22 @@ type platform struct {
 	smtp     *smtp.Server
 	imap     *imap.Server
 
-	tls     *tls.Config
+	tls         *tls.Config
+	certificate *certificate
+	meter       *meter
+
 	closers []func() error
 	fatal   chan error // a part that cannot go on
 }
 
+// newPlatform is a platform of which nothing is open yet.
+func newPlatform(cfg *config, log *slog.Logger) *platform {
+	return &platform{cfg: cfg, log: log, meter: newMeter(), fatal: make(chan error, 8)}
+}
+
 // openPlatform opens every part; nothing listens yet.
 func openPlatform(ctx context.Context, cfg *config, log *slog.Logger) (_ *platform, err error) {
-	p := &platform{cfg: cfg, log: log, fatal: make(chan error, 8)}
+	p := newPlatform(cfg, log)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
@@ -90,12 +99,12 @@ func (p *platform) fail(err error) {
 	}
 }
 
-func (p *platform) openTLS(context.Context) error {
-	cert, err := tls.LoadX509KeyPair(p.cfg.TLS.Certificate, p.cfg.TLS.Key)
+func (p *platform) openTLS(context.Context) (err error) {
+	p.certificate, err = openCertificate(p.cfg.TLS.Certificate, p.cfg.TLS.Key, p.log, p.meter)
 	if err != nil {
 		return fmt.Errorf("server certificate: %w", err)
 	}
-	p.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	p.tls = &tls.Config{GetCertificate: p.certificate.get, MinVersion: tls.VersionTLS12}
 	return nil
 }
 
@@ -123,7 +132,7 @@ func (p *platform) openAudit(ctx context.Context) error {
 }
 
 func (p *platform) openStore(ctx context.Context) (err error) {
-	p.store, err = storage.Open(ctx, storage.Options{Dir: p.cfg.Store.Path, Keys: p.keystore, Log: p.log, Fatal: p.fail})
+	p.store, err = storage.Open(ctx, storage.Options{Dir: p.cfg.Store.Path, Keys: p.keystore, Log: p.log, Fatal: p.fail, FS: meteredFS{durable.OS{}, p.meter}})
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
@@ -204,6 +213,7 @@ func (p *platform) loginOutcome(o auth.Outcome) {
 	if o.Err != nil {
 		e.Outcome = mail.KindOf(o.Err).String()
 	}
+	p.meter.login(o)
 	p.audit.Note(e)
 }
 
@@ -218,7 +228,7 @@ func (p *platform) openIntake(ctx context.Context) error {
 	}
 	p.intake, err = intake.New(intake.Options{
 		Hostname: p.cfg.Server.Hostname, Domains: p.cfg.Domains.Local,
-		Directory: p.dir, Store: p.store, Gateway: gateway, Audit: p.audit, Policy: rules,
+		Directory: p.dir, Store: meteredStore{p.store, p.meter}, Gateway: gateway, Audit: p.audit, Policy: rules,
 		Memory: limit.NewBudget(int64(p.cfg.Limits.MemoryInFlight)), MaxHops: p.cfg.Limits.Received, Log: p.log,
 	})
 	if err != nil {
@@ -289,7 +299,7 @@ func readCertificates(paths []string) ([]*x509.Certificate, error) {
 func (p *platform) openFrontEnds(context.Context) (err error) {
 	l := &p.cfg.Limits
 	p.smtp, err = smtp.New(smtp.Options{
-		Hostname: p.cfg.Server.Hostname, Domains: p.cfg.Domains.Local, Exempt: l.exempt(), TLS: p.tls, Auth: p.auth, Door: p.intake, Log: p.log,
+		Hostname: p.cfg.Server.Hostname, Domains: p.cfg.Domains.Local, Exempt: l.exempt(), TLS: p.tls, Auth: p.auth, Door: meteredIntake{p.intake, p.meter}, Log: p.log,
 		Limits: smtp.Limits{
 			MessageSize: int64(l.MessageSize), Recipients: l.Recipients, Connections: l.Connections, PerAddress: l.ConnectionsPerAddress,
 			Idle: time.Duration(l.CommandTimeout), Progress: time.Duration(l.ProgressTimeout), Logins: l.LoginFailures,
@@ -299,7 +309,7 @@ func (p *platform) openFrontEnds(context.Context) (err error) {
 		return fmt.Errorf("smtp: %w", err)
 	}
 	p.imap, err = imap.New(imap.Options{
-		Auth: p.auth, Store: p.store, Intake: p.intake, TLS: p.tls, Log: p.log,
+		Auth: p.auth, Store: p.store, Intake: meteredIntake{p.intake, p.meter}, TLS: p.tls, Log: p.log,
 		Limits: imap.Limits{
 			Connections: l.Connections, ConnectionsPerAddr: l.ConnectionsPerAddress, Loopback: !l.exemptsLoopback(),
 			MessageBytes: int64(l.MessageSize), Idle: time.Duration(l.IdleTimeout), Progress: time.Duration(l.ProgressTimeout),

@@ -18,6 +18,7 @@ import (
 	"cmmpd/directory/server"
 	"cmmpd/imap"
 	"cmmpd/internal/admin"
+	"cmmpd/internal/metrics"
 	"cmmpd/smtp"
 )
 
@@ -78,6 +79,7 @@ func startDaemon(ctx context.Context, cfg *config, log *slog.Logger, before func
 	d := &daemon{platform: p}
 	d.health = &http.Server{Handler: d.healthHandler(), ReadHeaderTimeout: 10 * time.Second}
 	d.serving, d.stop = context.WithCancel(context.Background())
+	d.meter.observe(d)
 	if before != nil {
 		if err := before(ctx, p); err != nil {
 			return nil, errors.Join(err, d.shutdown())
@@ -117,7 +119,7 @@ func (d *daemon) listen(ctx context.Context) error {
 		if err != nil {
 			return abandon(fmt.Errorf("listen.%s: %w", a.service, err))
 		}
-		bound = append(bound, listener{ln, d.server(a.service)})
+		bound = append(bound, listener{meteredListener{ln, d.meter, a.service}, d.server(a.service)})
 	}
 	control, err := admin.Listen(d.cfg.Server.Socket, d.service)
 	if err != nil {
@@ -181,7 +183,7 @@ func (d *daemon) server(service string) func(net.Listener) error {
 
 func (d *daemon) ldapTLS() *tls.Config { return d.tls.Clone() }
 
-// serveHealth answers /healthz (the process lives) and /readyz (it can do its work).
+// serveHealth answers /healthz (the process lives), /readyz (it can do its work) and /metrics (what it did).
 func (d *daemon) serveHealth(ln net.Listener) error {
 	if err := d.health.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -198,6 +200,12 @@ func (d *daemon) healthHandler() http.Handler {
 			return
 		}
 		fmt.Fprintln(w, "ready")
+	})
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", metrics.ContentType)
+		if err := d.meter.set.Write(w); err != nil {
+			d.log.Debug("metrics were not taken", "err", err)
+		}
 	})
 	return mux
 }
@@ -217,16 +225,25 @@ func (d *daemon) readiness() error {
 	return nil
 }
 
-// run serves until ctx is done or a part fails, and then stops in order.
+// run serves until ctx is done or a part fails, and then stops in order. SIGHUP has it read the server certificate
+// again.
 func (d *daemon) run(ctx context.Context) error {
-	var failure error
-	select {
-	case <-ctx.Done():
-		d.log.Info("stopping")
-	case failure = <-d.fatal:
-		d.log.Error("a part has failed; stopping", "err", failure)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-hangup:
+			d.certificate.reload()
+			continue
+		case <-ctx.Done():
+			d.log.Info("stopping")
+			return d.shutdown()
+		case failure := <-d.fatal:
+			d.log.Error("a part has failed; stopping", "err", failure)
+			return errors.Join(failure, d.shutdown())
+		}
 	}
-	return errors.Join(failure, d.shutdown())
 }
 
 // shutdown ends service, letting what is under way finish within the grace, and closes

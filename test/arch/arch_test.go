@@ -16,7 +16,7 @@ import (
 var rank = map[string]int{
 	"internal/mail":    0,
 	"internal/message": 1,
-	"internal/durable": 1, "internal/limit": 1, "internal/testkit": 1, "configs": 1, "internal/demopki": 1,
+	"internal/durable": 1, "internal/limit": 1, "internal/metrics": 1, "internal/testkit": 1, "configs": 1, "internal/demopki": 1,
 	"internal/policy": 2, "directory": 2, "smime": 2, "storage": 2, "internal/queue": 2, "internal/auth": 2, "internal/keys": 2, "audit": 2,
 	"internal/intake": 3, "internal/records": 3,
 	"smtp": 4, "imap": 4, "directory/server": 4, "internal/admin": 4,
@@ -31,6 +31,7 @@ var only = map[string][]string{
 	"internal/message": {"internal/mail"},
 	"internal/durable": {"internal/mail"},
 	"internal/limit":   {"internal/mail"},
+	"internal/metrics": {},
 	"internal/testkit": {"internal/mail"},
 }
 

@@ -4,8 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -65,12 +63,6 @@ func TestKill(t *testing.T) {
 	if code, out := s.code("check", "--deep", "--config", s.path("cmmpd.toml")); code != 0 {
 		t.Errorf("check --deep: %d %s", code, out)
 	}
-}
-
-func (s *site) clientTLS() *tls.Config {
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM([]byte(s.read("pki", "ca.pem")))
-	return &tls.Config{RootCAs: pool, ServerName: "localhost"}
 }
 
 // loadAndKill sends over many connections, kills the program amid it, and notes what was

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"cmmpd/internal/auth"
+	"cmmpd/internal/durable"
+	"cmmpd/internal/intake"
+	"cmmpd/internal/mail"
+	"cmmpd/internal/metrics"
+	"cmmpd/storage"
+)
+
+// meter counts what the parts do, from outside: they know nothing of it. Nothing that it shows is about persons,
+// addresses or content.
+type meter struct {
+	set         metrics.Set
+	messages    *metrics.Counter
+	recipients  *metrics.Counter
+	deliveries  *metrics.Counter
+	appends     *metrics.Counter
+	logins      *metrics.Counter
+	accepted    *metrics.Counter
+	connections *metrics.Level
+	commits     *metrics.Counter
+	flushes     *metrics.Histogram
+	reloads     *metrics.Counter
+}
+
+func newMeter() *meter {
+	m := &meter{}
+	s := &m.set
+	s.Info("cmmpd_build_info", "The version of this program.", "version", version())
+	m.messages = s.Counter("cmmpd_messages_total", "Messages at the end of DATA, by protocol and outcome: accepted, or the kind of error.", "protocol", "outcome")
+	m.recipients = s.Counter("cmmpd_recipients_refused_total", "Recipients refused in the dialogue, by protocol and kind of error.", "protocol", "reason")
+	m.deliveries = s.Counter("cmmpd_deliveries_total", "Messages put into mailboxes by delivery: one for each mailbox.")
+	m.appends = s.Counter("cmmpd_appends_total", "Messages saved by IMAP clients, by outcome.", "outcome")
+	m.logins = s.Counter("cmmpd_logins_total", "Log-ins, by protocol and outcome.", "protocol", "outcome")
+	var services []string
+	for _, a := range new(listenConfig).all() {
+		services = append(services, a.service)
+	}
+	m.accepted = s.Counter("cmmpd_connections_total", "Connections taken, by service.", "service")
+	m.connections = s.Level("cmmpd_connections", "Connections open now, by service.", "service", services...)
+	m.commits = s.Counter("cmmpd_store_deliver_commits_total", "Acts of delivery that the store has made durable.")
+	m.flushes = s.Histogram("cmmpd_store_flush_seconds", "Time of a flush of the store's log to the disk.",
+		100*time.Microsecond, 250*time.Microsecond, 500*time.Microsecond, time.Millisecond, 2500*time.Microsecond, 5*time.Millisecond,
+		10*time.Millisecond, 25*time.Millisecond, 50*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond, 2*time.Second)
+	m.reloads = s.Counter("cmmpd_tls_reloads_total", "Readings of a changed server certificate, by outcome.", "outcome")
+	metrics.AddProcess(s, time.Now())
+	return m
+}
+
+// observe adds what the platform's parts say of themselves when they are asked.
+func (m *meter) observe(d *daemon) {
+	truth := func(err error) float64 {
+		if err != nil {
+			return 0
+		}
+		return 1
+	}
+	m.set.CounterFunc("cmmpd_audit_records_total", "Records in the audit log.", func() float64 { return float64(d.audit.Size()) })
+	m.set.Gauge("cmmpd_audit_ready", "1 while the audit log can be written.", func() float64 { return truth(d.audit.Ready()) })
+	m.set.Gauge("cmmpd_store_ready", "1 while the store acknowledges.", func() float64 { return truth(d.store.Ready()) })
+	m.set.Gauge("cmmpd_ready", "1 while the platform can do its work: as /readyz.", func() float64 { return truth(d.readiness()) })
+	m.set.Gauge("cmmpd_tls_certificate_not_after_seconds", "When the server certificate expires, in Unix time.", func() float64 { return float64(d.certificate.notAfter().Unix()) })
+}
+
+// outcome is a label for an error.
+func outcome(err error, good string) string {
+	if err == nil {
+		return good
+	}
+	return strings.ReplaceAll(mail.KindOf(err).String(), " ", "-")
+}
+
+func (m *meter) login(o auth.Outcome) { m.logins.Inc(o.Client.Protocol, outcome(o.Err, "ok")) }
+
+// meteredIntake counts what goes through the door.
+type meteredIntake struct {
+	*intake.Intake
+	m *meter
+}
+
+// Accept is Intake.Accept.
+func (d meteredIntake) Accept(ctx context.Context, env *mail.Envelope, raw []byte) (mail.ID, error) {
+	id, err := d.Intake.Accept(ctx, env, raw)
+	d.m.messages.Inc(env.Client.Protocol, outcome(err, "accepted"))
+	return id, err
+}
+
+// Resolve is Intake.Resolve.
+func (d meteredIntake) Resolve(ctx context.Context, env *mail.Envelope, rcpt mail.Address) error {
+	err := d.Intake.Resolve(ctx, env, rcpt)
+	if err != nil {
+		d.m.recipients.Inc(env.Client.Protocol, outcome(err, ""))
+	}
+	return err
+}
+
+// Append is Intake.Append.
+func (d meteredIntake) Append(ctx context.Context, who *mail.Principal, acct *storage.Account, mailbox string, msgs []storage.Append) ([]storage.Placed, error) {
+	placed, err := d.Intake.Append(ctx, who, acct, mailbox, msgs)
+	d.m.appends.Add(len(msgs), outcome(err, "ok"))
+	return placed, err
+}
+
+// meteredStore counts deliveries.
+type meteredStore struct {
+	*storage.Store
+	m *meter
+}
+
+// Deliver is Store.Deliver.
+func (s meteredStore) Deliver(ctx context.Context, d storage.Delivery) ([]storage.Placed, error) {
+	placed, err := s.Store.Deliver(ctx, d)
+	if err == nil {
+		s.m.commits.Inc()
+		s.m.deliveries.Add(len(placed))
+	}
+	return placed, err
+}
+
+// meteredFS times the flushes of segments.
+type meteredFS struct {
+	durable.FS
+	m *meter
+}
+
+// Open is FS.Open.
+func (f meteredFS) Open(name string, flag int, perm os.FileMode) (durable.File, error) {
+	file, err := f.FS.Open(name, flag, perm)
+	if err != nil || filepath.Ext(name) != ".seg" {
+		return file, err
+	}
+	return meteredFile{file, f.m}, nil
+}
+
+type meteredFile struct {
+	durable.File
+	m *meter
+}
+
+// Sync is File.Sync.
+func (f meteredFile) Sync() error {
+	begin := time.Now()
+	err := f.File.Sync()
+	f.m.flushes.Observe(time.Since(begin))
+	return err
+}
+
+// meteredListener counts the connections of a service.
+type meteredListener struct {
+	net.Listener
+	m       *meter
+	service string
+}
+
+// Accept is Listener.Accept.
+func (l meteredListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.m.accepted.Inc(l.service)
+	l.m.connections.Add(l.service, 1)
+	return &meteredConn{Conn: c, closed: sync.OnceFunc(func() { l.m.connections.Add(l.service, -1) })}, nil
+}
+
+type meteredConn struct {
+	net.Conn
+	closed func()
+}
+
+// Close is Conn.Close.
+func (c *meteredConn) Close() error {
+	c.closed()
+	return c.Conn.Close()
+}
+
+// CloseWrite ends what we send, if the connection can.
+func (c *meteredConn) CloseWrite() error {
+	if t, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return t.CloseWrite()
+	}
+	return nil
+}
