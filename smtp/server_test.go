@@ -67,9 +67,11 @@ func TestConnectionLimits(t *testing.T) {
 	over := dial(t, addr, MX)
 	over.expect("421 4.7.0 too many connections, try again later")
 	over.expectEnd()
+	s.mu.Lock()
 	if n := len(s.links); n != 2 {
 		t.Errorf("%d connections are counted, want 2", n)
 	}
+	s.mu.Unlock()
 
 	_, addr = start(t, newDesk(), MX, func(o *Options) {
 		o.Limits = Limits{PerAddress: 1, Connections: 2}
@@ -154,7 +156,7 @@ func TestMemoryBudget(t *testing.T) {
 	if err := d.memory.Acquire(t.Context(), 95_000); err != nil {
 		t.Fatal(err)
 	}
-	_, addr := start(t, d, MX, func(o *Options) { o.Limits.Progress = 20 * time.Millisecond })
+	_, addr := start(t, d, MX, func(o *Options) { o.Limits.Progress = 500 * time.Millisecond })
 	open := "> MAIL FROM:<s@example.org>\n< 250 /.*/\n> RCPT TO:<bob@works.gov.example>\n< 250 /.*/\n"
 	c := dial(t, addr, MX)
 	c.run(addr, MX, "< 220 /.*/\n> HELO a\n< 250 /.*/\n"+open+"> DATA\n< 354 /.*/\n>> Subject: bad\\r\\n.\\r\\n\n< 451 4.3.2 /.*/\n"+

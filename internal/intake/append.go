@@ -104,8 +104,10 @@ func (in *Intake) classifyOwn(ctx context.Context, p *passage, acct mail.Account
 	if in.o.Policy.ReadsContent() {
 		s.Texts = texts(p.index, p.text)
 	}
-	own := message.MessageIDs(p.header.Get("Message-ID"))
-	own = own[:min(len(own), 1)]
+	var own []string
+	if id, ok := messageID(p.header); ok {
+		own = []string{id}
+	}
 	if ids := append(own, thread(p.header)...); len(ids) > 0 {
 		labels, err := in.o.Store.LabelOf(ctx, acct, ids)
 		if err != nil {

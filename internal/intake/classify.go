@@ -63,6 +63,15 @@ func signals(h message.Header) policy.Signals {
 	return s
 }
 
+// messageID is the message's own.
+func messageID(h message.Header) (string, bool) {
+	ids := message.MessageIDs(h.Get("Message-ID"))
+	if len(ids) == 0 {
+		return "", false
+	}
+	return ids[0], true
+}
+
 // thread is the Message-IDs that the message answers, the nearest first.
 func thread(h message.Header) []string {
 	ids := message.MessageIDs(h.Get("In-Reply-To"))

@@ -7,7 +7,6 @@ import (
 
 	"cmmpd/audit"
 	"cmmpd/internal/mail"
-	"cmmpd/internal/message"
 	"cmmpd/internal/policy"
 	"cmmpd/storage"
 )
@@ -16,7 +15,7 @@ import (
 func (in *Intake) commit(ctx context.Context, p *passage) error {
 	d := storage.Delivery{Bodies: p.bodies}
 	if p.label != "" && p.path == policy.Submission && p.env.Sender.Account != "" {
-		for _, id := range message.MessageIDs(p.header.Get("Message-ID")) {
+		if id, ok := messageID(p.header); ok {
 			d.Submitted = append(d.Submitted, storage.SubmittedLabel{Account: p.env.Sender.Account, MessageID: id, Label: p.label})
 		}
 	}
@@ -31,15 +30,17 @@ func (in *Intake) commit(ctx context.Context, p *passage) error {
 // record notes the decision about labelled mail, and every refusal, for the audit log:
 // who, to whom, under which label, what was decided and why; nothing of the message.
 func (in *Intake) record(p *passage) {
+	refused := p.decision.Action == policy.Refuse || p.decision.Action == policy.Defer
+	if p.label == "" && !refused {
+		return
+	}
 	e := audit.Event{Type: audit.MailPassed, Subject: string(p.env.ID), Client: p.env.Client.Remote, Outcome: p.decision.Action.String(), Detail: map[string]string{
 		"from": p.env.From.String(), "to": addresses(p.env.To), "label": string(p.label), "source": string(p.source),
 	}}
 	switch {
-	case p.decision.Action == policy.Refuse || p.decision.Action == policy.Defer:
+	case refused:
 		e.Type = audit.MailRefused
 		e.Detail["reason"] = p.decision.Text()
-	case p.label == "":
-		return
 	case p.decision.Action == policy.Seal:
 		e.Type = audit.MailSealed
 	}

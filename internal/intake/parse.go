@@ -66,7 +66,7 @@ func (in *Intake) missing(p *passage, h message.Header) []byte {
 	if h.Get("Date") == "" {
 		b = append(b, "Date: "+message.FormatDate(in.o.Now())+"\r\n"...)
 	}
-	if len(message.MessageIDs(h.Get("Message-ID"))) == 0 {
+	if _, ok := messageID(h); !ok {
 		b = append(b, "Message-ID: <"+string(mail.NewID())+"@"+in.o.Hostname+">\r\n"...)
 	}
 	if !names(h.Get("From")) {
