@@ -20,6 +20,7 @@ func (s *Store) Check(ctx context.Context, deep bool) (*Report, error) {
 	c := &checker{
 		store: s, report: &Report{Problems: []string{}}, accounts: make(map[uint32]*checkedAccount),
 		mailboxes: make(map[mailboxKey]*checkedMailbox), refs: make(map[uint64]uint32), bodies: make(map[uint64]bodyRecord),
+		queue: make(map[QueueID]queueRecord),
 	}
 	if err := c.shallow(ctx); err != nil {
 		return nil, err
@@ -38,7 +39,8 @@ type checker struct {
 	accounts  map[uint32]*checkedAccount
 	mailboxes map[mailboxKey]*checkedMailbox
 	bodies    map[uint64]bodyRecord
-	refs      map[uint64]uint32 // entries found for each body
+	queue     map[QueueID]queueRecord
+	refs      map[uint64]uint32 // entries and queue items found for each body
 	entries   []checkedEntry
 	omitted   int
 }
@@ -98,7 +100,8 @@ func (c *checker) shallow(ctx context.Context) error {
 		{keyExpunged, c.expunged},
 		{keyMessageID, c.messageID},
 		{keyGarbage, c.garbage},
-		{keyQueue, func(_, _ []byte) { c.report.Queue++ }},
+		{keyQueue, c.queued},
+		{keyQueueDue, c.due},
 	}
 	known := []byte{keyPosition, keyAccountNo, keyBodyTop, keyBoots}
 	for _, step := range steps {

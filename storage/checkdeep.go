@@ -31,6 +31,9 @@ func (c *checker) deep(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := c.deepQueue(ctx, verified); err != nil {
+		return err
+	}
 	for id, b := range c.bodies {
 		if err := ctx.Err(); err != nil {
 			return err

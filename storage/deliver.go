@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"cmmpd/internal/keys"
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
 	"cmmpd/storage/blob"
@@ -48,7 +47,6 @@ type delivery struct {
 	accounts []*recipient // in the order of their IDs
 	bodies   []*deliveryBody
 	labels   []labelNote
-	queue    [][]byte // sealed items
 	blob     []byte
 	placed   []Placed
 }
@@ -68,6 +66,7 @@ type deliveryBody struct {
 	sealed  *sealedBody
 	ids     messageIDs
 	entries []*deliveryEntry
+	queue   []newQueued
 }
 
 type deliveryEntry struct {
@@ -145,8 +144,8 @@ func (p *delivery) prepare(ctx context.Context, d *Delivery) error {
 	total := int64(0)
 	for i := range d.Bodies {
 		b := &d.Bodies[i]
-		if len(b.Entries) == 0 {
-			return mail.E(mail.Invalid, "", errors.New("a body without entries"))
+		if len(b.Entries)+len(b.Queue) == 0 {
+			return mail.E(mail.Invalid, "", errors.New("a body that nobody gets"))
 		}
 		if int64(len(b.Data)) > p.store.o.MessageBytes {
 			return mail.E(mail.TooLarge, "the message is too large", nil)
@@ -172,29 +171,17 @@ func (p *delivery) prepare(ctx context.Context, d *Delivery) error {
 		}
 		p.labels = append(p.labels, labelNote{r, r.hash(hashMessageID, l.MessageID), l.Label})
 	}
-	for _, item := range d.Queue {
-		sealed, err := p.store.o.Keys.Wrap(ctx, keys.Service, queueKey, item.Data, queueAAD(p.store.id))
-		if err != nil {
-			return err
-		}
-		p.queue = append(p.queue, sealed)
-	}
 	if err := p.seals(ctx); err != nil {
 		return err
 	}
 	p.blob = make([]byte, 0, total)
 	for _, b := range p.bodies {
-		if err := p.seal(b); err != nil {
+		if err := p.seal(ctx, b); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-// queueKey is the name, in the Service slot, of the key that wraps queue items.
-const queueKey = "store"
-
-func queueAAD(store blob.StoreID) []byte { return append([]byte("cmmpd queue item 1 "), store[:]...) }
 
 func (p *delivery) entry(ctx context.Context, b *deliveryBody, n *NewEntry) (*deliveryEntry, error) {
 	r, err := p.account(ctx, n.Account)
@@ -266,7 +253,7 @@ func (a *account) newMailboxRecord(e *epoch, name string, use byte) (mailboxReco
 	return mailboxRecord{use: use, nameHash: a.hash(hashName, name), name: text}, err
 }
 
-func (p *delivery) seal(b *deliveryBody) error {
+func (p *delivery) seal(ctx context.Context, b *deliveryBody) error {
 	s := p.store
 	begin := int64(len(p.blob))
 	id := s.bodyNext.Add(1)
@@ -275,7 +262,7 @@ func (p *delivery) seal(b *deliveryBody) error {
 		return err
 	}
 	defer clear(b.sealed.key)
-	b.sealed.record.offset, b.sealed.record.refs = begin, uint32(len(b.entries))
+	b.sealed.record.offset, b.sealed.record.refs = begin, uint32(len(b.entries)+len(b.Queue))
 	for _, e := range b.entries {
 		plain := append(append(make([]byte, 0, keySize+len(e.Prefix)), b.sealed.key...), e.Prefix...)
 		e.secret, err = e.to.epoch.wrapper.Wrap(s.o.Rand, nil, plain, entryAAD(s.id, e.to.id, id))
@@ -283,6 +270,13 @@ func (p *delivery) seal(b *deliveryBody) error {
 		if err != nil {
 			return err
 		}
+	}
+	for _, item := range b.Queue {
+		q := newQueued{id: QueueID(s.bodyNext.Add(1))}
+		if q.record, err = s.sealQueueItem(ctx, q.id, id, b.sealed.key, item); err != nil {
+			return err
+		}
+		b.queue = append(b.queue, q)
 	}
 	return nil
 }
@@ -319,18 +313,17 @@ func (p *delivery) build(b *build) error {
 				return err
 			}
 		}
+		for _, q := range body.queue {
+			if err := b.useBody(uint64(q.id)); err != nil {
+				return err
+			}
+			b.putQueued(q.id, q.record)
+		}
 	}
 	for _, l := range p.labels {
 		if err := b.label(l.to.number, l.id, l.label, true); err != nil {
 			return err
 		}
-	}
-	for _, item := range p.queue {
-		id := p.store.bodyNext.Add(1)
-		if err := b.useBody(id); err != nil {
-			return err
-		}
-		b.put(keyOf64(keyQueue, id), item)
 	}
 	return nil
 }

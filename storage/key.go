@@ -20,7 +20,8 @@ const (
 	keyMessageID = 'H' // + account, Message-ID hash: thread and label
 	keyBody      = 'B' // + body: bodyRecord
 	keyGarbage   = 'G' // + segment: octets of bodies that nothing refers to
-	keyQueue     = 'Q' // + number: queue item
+	keyQueue     = 'Q' // + number: queueRecord
+	keyQueueDue  = 'q' // + due, number: lane; not of held items
 )
 
 func key0(kind byte) []byte { return []byte{kind} }

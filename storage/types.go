@@ -10,19 +10,20 @@ import (
 	"cmmpd/internal/message"
 )
 
-// Delivery is one durable act: every body is kept once, with an entry in each mailbox named. All or nothing.
+// Delivery is one durable act: every body is kept once, with an entry in each mailbox named and an item in the queue
+// for each way on which it leaves. All or nothing.
 type Delivery struct {
 	Bodies    []Body
 	Submitted []SubmittedLabel
-	Queue     []QueueItem
 }
 
-// Body is one message and the mailboxes that get it. Data must not be changed until Deliver returns.
+// Body is one message, the mailboxes that get it and the ways on which it leaves. Data must not be changed until Deliver returns.
 type Body struct {
 	Data    []byte
 	Index   *message.Index // of Data
 	Label   mail.Label     // remembered under the message's Message-ID for every account that gets it
 	Entries []NewEntry
+	Queue   []QueueItem
 }
 
 // NewEntry is one message in one mailbox.
@@ -39,11 +40,6 @@ type SubmittedLabel struct {
 	Account   mail.AccountID
 	MessageID string // without angle brackets
 	Label     mail.Label
-}
-
-// QueueItem is one remote route of a message.
-type QueueItem struct {
-	Data []byte // opaque to the store; sealed under the service slot
 }
 
 // Placed says where an entry went. Deliver returns one for each entry, in the order given.
