@@ -184,7 +184,9 @@ func TestSignedForTheAuthorOnly(t *testing.T) {
 // TestCopyOfSubmission saves a copy that does not say what label the submission had.
 func TestCopyOfSubmission(t *testing.T) {
 	w, s := withStore(t)
-	_, err := w.submit("alice", "bob", confidential("To: bob@works.gov.example\n"))
+	_, err := w.receive("carol", "References: <0@x>\nSubject: to an account that does not exist yet\n\ntext\n")
+	w.must(err)
+	_, err = w.submit("alice", "bob", confidential("To: bob@works.gov.example\n"))
 	w.must(err)
 	alice := w.desk(s, "alice")
 	w.must(alice.append("Sent", "Message-ID: <c1@works.gov.example>\nSubject: plan\n\n"+secretWord+"\n"))

@@ -7,6 +7,7 @@ import (
 
 	"cmmpd/audit"
 	"cmmpd/internal/mail"
+	"cmmpd/internal/message"
 	"cmmpd/internal/policy"
 	"cmmpd/storage"
 )
@@ -21,6 +22,9 @@ func (in *Intake) commit(ctx context.Context, p *passage) error {
 	}
 	if _, err := in.o.Store.Deliver(ctx, d); err != nil {
 		return err
+	}
+	if p.path == policy.Inbound && p.index.Defects&message.SeveralFrom != 0 {
+		in.o.Log.Info("more than one author", "id", string(p.env.ID)) // kept: only a submission must say who wrote it
 	}
 	in.o.Log.Info("accepted", "id", string(p.env.ID), "protocol", p.env.Client.Protocol, "client", p.env.Client.Remote,
 		"bytes", len(p.text), "mailboxes", len(p.mailboxes), "label", string(p.label), "action", p.decision.Action.String())
