@@ -54,9 +54,8 @@ func TestNothingInClear(t *testing.T) {
 	s := mustOpen(t, o)
 	data := testMessage(marker, strings.Repeat(marker+"\r\n", 10_000))
 	_, err := s.Deliver(ctx, Delivery{
-		Bodies:    []Body{{Data: data, Index: message.Parse(data, message.Limits{}), Label: "restricted", Entries: []NewEntry{{Account: alice, Prefix: []byte("X-A: " + marker + "\r\n"), Flags: []string{marker}}}}},
+		Bodies:    []Body{{Data: data, Index: message.Parse(data, message.Limits{}), Label: "restricted", Entries: []NewEntry{{Account: alice, Prefix: []byte("X-A: " + marker + "\r\n"), Flags: []string{marker}}}, Queue: []QueueItem{{Data: []byte(marker)}}}},
 		Submitted: []SubmittedLabel{{alice, marker + "@x", "secret"}},
-		Queue:     []QueueItem{{[]byte(marker)}},
 	})
 	if err != nil {
 		t.Fatal(err)
