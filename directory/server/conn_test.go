@@ -463,3 +463,43 @@ func TestIdleConnectionsEnd(t *testing.T) {
 	r.send([]byte{0x30})
 	r.closed()
 }
+
+func TestTimeLimit(t *testing.T) {
+	s, _ := newTest(t, Options{Limits: Limits{Operation: time.Nanosecond}})
+	_, err := trusted(t, s).Search(ldap.NewSearchRequest(testBase, 2, 0, 0, 0, false, "(uid=bob)", nil, nil))
+	if !ldap.IsErrorWithCode(err, ldap.LDAPResultTimeLimitExceeded) {
+		t.Error(err)
+	}
+}
+
+// farConn is a connection from somewhere else.
+type farConn struct {
+	net.Conn
+	from net.Addr
+}
+
+func (c farConn) RemoteAddr() net.Addr { return c.from }
+
+func TestConnectionsOfOneAddress(t *testing.T) {
+	s, _ := newTest(t, Options{Limits: Limits{PerAddress: 2}})
+	served := func(ip string) bool {
+		ours, theirs := net.Pipe()
+		go s.ServeConn(context.Background(), farConn{ours, &net.TCPAddr{IP: net.ParseIP(ip), Port: 1}}, ConnOptions{})
+		t.Cleanup(func() { theirs.Close() })
+		theirs.SetDeadline(time.Now().Add(10 * time.Second))
+		r := &raw{t, theirs, bufio.NewReader(theirs)}
+		if _, err := theirs.Write(request(1, opCompareRequest, nil)); err != nil {
+			return false
+		}
+		_, _, _, err := r.next()
+		return err == nil
+	}
+	for i, want := range []bool{true, true, false} {
+		if got := served("192.0.2.1"); got != want {
+			t.Errorf("connection %d: served %v", i+1, got)
+		}
+	}
+	if !served("192.0.2.2") || !served("127.0.0.1") || !served("127.0.0.1") || !served("127.0.0.1") {
+		t.Error("others suffer")
+	}
+}

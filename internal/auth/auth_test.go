@@ -231,3 +231,26 @@ func TestThrottleMemory(t *testing.T) {
 		t.Errorf("%d credentials remembered", n)
 	}
 }
+
+func TestWaitingIsBounded(t *testing.T) {
+	f := newFixture(Options{ExemptLoopback: true, Throttle: Throttle{Waiting: 1}})
+	for i := range 5 {
+		f.login("127.0.0.1:1", "alice", fmt.Sprint(i))
+	}
+	f.waiting <- struct{}{} // somebody waits already
+	if err := f.login("127.0.0.1:1", "alice", "good"); mail.KindOf(err) != mail.Busy {
+		t.Error(err)
+	}
+	<-f.waiting
+	if err := f.login("127.0.0.1:1", "alice", "good"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWaitEndsWithTheClient(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := wait(ctx, time.Hour); err == nil {
+		t.Error("waited an hour")
+	}
+}
