@@ -79,7 +79,7 @@ func TestPrincipal(t *testing.T) {
 	if !p.HasRole("Admin") || p.HasRole("auditor") {
 		t.Error("HasRole")
 	}
-	if NewID() == NewID() || len(NewID()) != 26 {
+	if a, b := NewID(), NewID(); a == b || len(a) != 26 {
 		t.Error("NewID")
 	}
 }

@@ -45,7 +45,7 @@ var apart = [][]string{
 var fixed = map[string][]string{
 	"github.com/emersion/go-smtp":  {"smtp", "cmd", "test"},
 	"go.etcd.io/bbolt":             {"storage", "directory/server", "cmd", "test"},
-	"github.com/go-ldap/ldap":      {"directory", "cmd", "test"},
+	"github.com/go-ldap/ldap":      {"directory", "directory/server", "cmd", "test"},
 	"github.com/pelletier/go-toml": {"cmd", "configs"},
 }
 
