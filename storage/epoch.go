@@ -33,8 +33,7 @@ type account struct {
 	private *keys.PrivateKey         // while there are handles
 	epochs  map[uint32]*keys.Wrapper // opened ones, while there are handles
 
-	users int       // guarded by Store.accountsMu: who holds on to this value
-	used  time.Time // likewise
+	users int // guarded by Store.accountsMu: who holds on to this value
 }
 
 // epoch is an epoch key in use for new messages.

@@ -41,7 +41,7 @@ func decodeFormat(b []byte) (blob.StoreID, error) {
 	first, rest, ok := strings.Cut(string(b), "\n")
 	number, isOurs := strings.CutPrefix(first, formatLine)
 	version, err := strconv.ParseUint(number, 10, 31)
-	if !ok || !isOurs || err != nil {
+	if !ok || !isOurs || err != nil || version < 1 {
 		return id, mail.E(mail.Corrupt, "", errors.New("the format file is not one of a mailbox store"))
 	}
 	if version > formatVersion {

@@ -171,7 +171,6 @@ func TestMailboxOperations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	calls := 0
 	told := make(chan struct{}, 100)
 	m.Watch(ctx, func() { told <- struct{}{} })
 	if r := m.ClaimRecent(); r != 1 {
@@ -186,7 +185,6 @@ func TestMailboxOperations(t *testing.T) {
 		t.Fatalf("store: %+v %v %v", changed, modified, err)
 	}
 	<-told
-	calls++
 	if _, modified, err = m.StoreFlags(ctx, imap.UIDSetNum(3, 4), AddFlags, []string{`\Flagged`}, before); err != nil || modified.String() != "3" {
 		t.Fatalf("conditional store: %v %v", modified, err)
 	}
