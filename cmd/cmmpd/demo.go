@@ -39,7 +39,7 @@ func demo(args []string) error {
 	}
 	ctx, stop := interruptible()
 	defer stop()
-	d, err := startDemo(ctx, demoDir{abs, *basePort}, *benchUsers)
+	d, err := startDemo(ctx, demoDir{installation{abs}, *basePort}, *benchUsers)
 	if err != nil {
 		return err
 	}

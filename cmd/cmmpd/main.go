@@ -21,6 +21,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"demo", "build a demonstration, walk through the main job, and serve it", demo},
+		{"init", "make a real installation: configuration, keys, first officers", initialise},
 		{"serve", "run the platform", serve},
 		{"config check", "check a configuration file", configCheck},
 		{"check", "check the store's invariants", check},

@@ -45,19 +45,28 @@ type site struct {
 	args []string
 	cmd  *exec.Cmd
 	log  bytes.Buffer
+
+	command       []string // what serves it; empty: demo --serve
+	adminPassword string   // of an installation: the file with the administrator's password
 }
 
 // newSite makes and serves a demonstration in dir ("" for a new folder).
 func newSite(t testing.TB, args ...string) *site {
 	s := &site{t: t, dir: filepath.Join(t.TempDir(), "demo"), base: freeBase(t), args: args}
+	s.serveIt()
+	return s
+}
+
+// serveIt starts the program until the test ends.
+func (s *site) serveIt() {
+	s.t.Helper()
 	s.start()
-	t.Cleanup(func() {
+	s.t.Cleanup(func() {
 		s.stop(syscall.SIGTERM)
-		if t.Failed() {
-			t.Logf("the program's words:\n%s", s.log.String())
+		if s.t.Failed() {
+			s.t.Logf("the program's words:\n%s", s.log.String())
 		}
 	})
-	return s
 }
 
 // freeBase finds a base port where all the services' ports are free.
@@ -83,7 +92,10 @@ func freeBase(t testing.TB) int {
 // start starts the program and waits until it is ready.
 func (s *site) start() {
 	s.t.Helper()
-	args := append([]string{"demo", "--serve", "--dir", s.dir, "--base-port", fmt.Sprint(s.base)}, s.args...)
+	args := s.command
+	if args == nil {
+		args = append([]string{"demo", "--serve", "--dir", s.dir, "--base-port", fmt.Sprint(s.base)}, s.args...)
+	}
 	s.cmd = exec.Command(program, args...)
 	s.cmd.Stdout, s.cmd.Stderr = io.Discard, &s.log
 	if err := s.cmd.Start(); err != nil {
