@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -24,6 +25,7 @@ type promise struct {
 	maybe   map[string]bool   // by subject: asked for, not acknowledged
 	gone    map[string]bool   // by subject: expunged, must not be there
 	modSeq  uint64            // the highest that was seen in INBOX
+	queued  int               // queue items: must be there
 	refused error             // the first error
 }
 
@@ -70,6 +72,7 @@ func scenario(s *Store) *promise {
 	_, err = m.Copy(ctx, imap.UIDSetNum(1, 2), "Box")
 	step(err)
 	deliver("three", 100_000)
+	p.queue(s, step)
 	data := testMessage("four", "text")
 	p.maybe["four"] = true
 	if _, err := a.Append(ctx, "Drafts", []Append{{Data: data, Index: message.Parse(data, message.Limits{})}}); step(err) {
@@ -89,12 +92,32 @@ func scenario(s *Store) *promise {
 	return p
 }
 
+// queue puts two items into the queue, changes one and takes the other out.
+func (p *promise) queue(s *Store, step func(error) bool) {
+	ctx := context.Background()
+	b := body(testMessage("leaving", "text"))
+	b.Queue = []QueueItem{{Data: []byte("1"), Due: time.Unix(1, 0)}, {Data: []byte("2"), Due: time.Unix(2, 0)}}
+	if _, err := s.Deliver(ctx, Delivery{Bodies: []Body{b}}); !step(err) {
+		return
+	}
+	p.queued = 2
+	ids, err := s.QueueList(ctx, 0, 10)
+	if !step(err) || len(ids) != 2 {
+		return
+	}
+	step(s.Requeue(ctx, ids[0], QueueItem{Data: []byte("3"), Due: time.Unix(3, 0)}))
+	p.queued-- // asked to go
+	step(s.Unqueue(ctx, ids[1]))
+}
+
 // verify looks for what was promised in a store that was opened again, and adds one message. It returns what it found,
 // all of which is a promise from now on.
 func (p *promise) verify(t *testing.T, s *Store) map[string]map[ObjectID]bool {
 	t.Helper()
 	ctx := context.Background()
-	checkClean(t, s)
+	if r := checkClean(t, s); r.Queue < p.queued {
+		t.Fatalf("%d items in the queue, %d were acknowledged", r.Queue, p.queued)
+	}
 	a, err := s.OpenAccount(ctx, alice)
 	if err != nil {
 		if len(p.data) > 0 {

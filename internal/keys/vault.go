@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"syscall"
 
 	"cmmpd/internal/durable"
 	"cmmpd/internal/mail"
@@ -220,11 +221,12 @@ func (v *Vault) append(r *vaultRecord) (end int64, err error) {
 	}
 	b := r.encode(v.seed, v.synced)
 	if _, err := v.file.WriteAt(b, v.size); err != nil {
-		err = mail.E(mail.Full, "", fmt.Errorf("write to the key vault: %w", err))
-		if terr := v.file.Truncate(v.size); terr != nil {
-			v.failed = errors.Join(err, terr)
+		terr := v.file.Truncate(v.size)
+		if terr == nil && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) {
+			return 0, mail.E(mail.Full, "no space left for keys", err)
 		}
-		return 0, err
+		v.failed = mail.E(mail.Unavailable, "", errors.Join(fmt.Errorf("write to the key vault: %w", err), terr))
+		return 0, v.failed
 	}
 	v.index(r, v.size)
 	v.size += int64(len(b))
