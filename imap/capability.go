@@ -11,7 +11,8 @@ func (s *session) capabilities() string {
 	caps := []string{"IMAP4rev1", "LITERAL-", "SASL-IR", "ID"}
 	switch {
 	case s.user != nil:
-		caps = append(caps, "ENABLE", "IDLE", "UIDPLUS", "MOVE", "SPECIAL-USE", "CREATE-SPECIAL-USE", "NAMESPACE", "UNSELECT", "CHILDREN")
+		caps = append(caps, "ENABLE", "IDLE", "UIDPLUS", "MOVE", "SPECIAL-USE", "CREATE-SPECIAL-USE", "NAMESPACE", "UNSELECT", "CHILDREN",
+			"CONDSTORE", "QRESYNC")
 	case s.secure:
 		caps = append(caps, "AUTH=PLAIN", "AUTH=LOGIN")
 	default:

@@ -31,6 +31,7 @@ func cmdMove(s *session, p *wire.Parser) (string, error) {
 		return "", err
 	}
 	s.respond("*", "OK", copyUID(res), "Moved")
+	s.highest = s.has(condstore) // RFC 7162, section 3.2.9
 	return "", nil
 }
 

@@ -1,17 +1,60 @@
 package imap
 
-import "cmmpd/imap/wire"
+import (
+	"fmt"
 
-// cmdEnable turns on what is asked for and known (RFC 5161): nothing yet needs it.
+	"cmmpd/imap/wire"
+)
+
+// feature is a set of what a client can turn on; nothing turns it off again.
+type feature uint8
+
+const (
+	condstore feature = 1 << iota // RFC 7162
+	qresync                       // RFC 7162; condstore is on with it
+)
+
+// enables are the names of features in ENABLE (RFC 5161), and what is on with each.
+func enables() map[string]feature {
+	return map[string]feature{"CONDSTORE": condstore, "QRESYNC": condstore | qresync}
+}
+
+// cmdEnable turns on what is asked for and known; the rest is passed over.
 func cmdEnable(s *session, p *wire.Parser) (string, error) {
-	p.Atom()
-	for p.Err() == nil && !p.AtEnd() {
-		p.SP()
-		p.Atom()
+	known := enables()
+	var names []string
+	for more := true; more; {
+		name := p.Word()
+		if _, ok := known[name]; ok {
+			names = append(names, name)
+		}
+		if more = p.Err() == nil && !p.AtEnd(); more {
+			p.SP()
+		}
 	}
 	if err := p.End(); err != nil {
 		return "", err
 	}
-	s.untagged("ENABLED")
+	answer := "ENABLED"
+	for _, name := range names {
+		if f := known[name]; s.on&f != f {
+			answer += " " + name
+			s.enable(f)
+		}
+	}
+	s.untagged(answer)
 	return "", nil
+}
+
+// has says whether a feature is on.
+func (s *session) has(f feature) bool { return s.on&f == f }
+
+// enable turns features on. A client that turns CONDSTORE on in a mailbox, by whatever command, learns up to which
+// mod-sequence it has been told everything (RFC 7162, section 3.1.2.1).
+func (s *session) enable(f feature) {
+	fresh := f &^ s.on
+	s.on |= f
+	if fresh&condstore != 0 && s.view != nil {
+		s.untagged(fmt.Sprintf("OK [HIGHESTMODSEQ %d] Mod-sequences are told from now on", s.view.modseq))
+	}
 }

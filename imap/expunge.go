@@ -1,6 +1,8 @@
 package imap
 
 import (
+	"github.com/emersion/go-imap/v2"
+
 	"cmmpd/imap/wire"
 )
 
@@ -17,14 +19,15 @@ func cmdExpunge(s *session, p *wire.Parser) (string, error) {
 	if err := s.writable(); err != nil {
 		return "", err
 	}
-	if !s.uid {
-		_, err := s.view.mbox.Expunge(s.ctx, nil)
-		return "", err
+	var among *imap.UIDSet
+	if s.uid {
+		_, uids, err := s.view.pick(set, true)
+		if err != nil || len(uids) == 0 {
+			return "", err
+		}
+		among = &uids
 	}
-	_, uids, err := s.view.pick(set, true)
-	if err != nil || len(uids) == 0 {
-		return "", err
-	}
-	_, err = s.view.mbox.Expunge(s.ctx, &uids)
+	gone, err := s.view.mbox.Expunge(s.ctx, among)
+	s.highest = len(gone) > 0 && s.has(condstore) // RFC 7162, section 3.2.7
 	return "", err
 }

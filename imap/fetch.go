@@ -12,6 +12,14 @@ func cmdFetch(s *session, p *wire.Parser) (string, error) {
 	set := p.Set()
 	p.SP()
 	items := p.FetchItems()
+	var mod wire.FetchModifiers
+	if p.Err() == nil && !p.AtEnd() {
+		p.SP()
+		mod = p.FetchModifiers()
+	}
+	if mod.Vanished && !(s.uid && s.has(qresync)) {
+		p.Fail(&wire.Error{Text: "VANISHED needs UID FETCH and QRESYNC"})
+	}
 	if err := p.End(); err != nil {
 		return "", err
 	}
@@ -19,7 +27,15 @@ func cmdFetch(s *session, p *wire.Parser) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	f := newFetch(s, items)
+	f := newFetch(s, items, mod.Since)
+	if f.modseq {
+		s.enable(condstore)
+	}
+	if mod.Since {
+		if rs, err = s.changedSince(rs, set, &mod); err != nil {
+			return "", err
+		}
+	}
 	if f.flags {
 		s.tellKeywords()
 	}
@@ -38,6 +54,26 @@ func cmdFetch(s *session, p *wire.Parser) (string, error) {
 	return "", f.err
 }
 
+// changedSince leaves of ranges of the view what has changed since (RFC 7162, section 3.1.4.1), and
+// with VANISHED says what of the set is gone (section 3.2.6).
+func (s *session) changedSince(rs []wire.Range, set wire.Set, mod *wire.FetchModifiers) ([]wire.Range, error) {
+	v := s.view
+	ch, err := v.mbox.Changes(mod.ModSeq)
+	if err != nil {
+		return nil, err
+	}
+	if mod.Vanished {
+		s.vanishedEarlier(wire.RangesOf(ch.Vanished), set.Resolve(v.top))
+	}
+	var changed []wire.Range
+	for i := range ch.Changed {
+		if seq := v.seq(ch.Changed[i].UID); seq > 0 {
+			changed = wire.AddNum(changed, seq-1)
+		}
+	}
+	return intersect(changed, rs), nil
+}
+
 // fetch is one FETCH command.
 type fetch struct {
 	s       *session
@@ -45,10 +81,11 @@ type fetch struct {
 	summary bool // an item needs the summary
 	marks   bool // the messages become \Seen
 	flags   bool // FLAGS is among the items
+	modseq  bool // MODSEQ is among the items
 	err     error
 }
 
-func newFetch(s *session, items []wire.FetchItem) *fetch {
+func newFetch(s *session, items []wire.FetchItem, since bool) *fetch {
 	f := &fetch{s: s}
 	if s.uid {
 		f.items = append(f.items, wire.FetchItem{Kind: wire.FetchUID})
@@ -61,6 +98,8 @@ func newFetch(s *session, items []wire.FetchItem) *fetch {
 			}
 		case wire.FetchFlags:
 			f.flags = true
+		case wire.FetchModSeq:
+			f.modseq = true
 		case wire.FetchEnvelope, wire.FetchBody, wire.FetchBodyStructure:
 			f.summary = true
 		case wire.FetchSection, wire.FetchRFC822, wire.FetchRFC822Header, wire.FetchRFC822Text:
@@ -68,6 +107,9 @@ func newFetch(s *session, items []wire.FetchItem) *fetch {
 			f.marks = f.marks || !it.Section.Peek && !s.view.readOnly
 		}
 		f.items = append(f.items, it)
+	}
+	if since && !f.modseq {
+		f.items, f.modseq = append(f.items, wire.FetchItem{Kind: wire.FetchModSeq}), true
 	}
 	return f
 }
@@ -140,11 +182,20 @@ func (f *fetch) respond(seq uint32, m *storage.Msg, src *source) error {
 			return err
 		}
 	}
-	news := f.marks && !f.flags && s.view.own(m.UID) > 0
+	news := f.marks && s.view.own(m.UID) > 0
+	tellModSeq := news && !f.modseq && s.has(condstore)
+	if f.modseq || tellModSeq {
+		if err := s.view.mbox.Settle(); err != nil {
+			return err
+		}
+	}
 	c := s.c
 	c.out = append(wire.AppendNumber(append(c.out, "* "...), seq), " FETCH ("...)
-	if news {
+	if news && !f.flags {
 		c.out = append(s.view.appendFlags(c.out, m), ' ')
+	}
+	if tellModSeq {
+		c.out = append(appendModSeq(c.out, m), ' ')
 	}
 	for i := range f.items {
 		it := &f.items[i]
@@ -156,6 +207,8 @@ func (f *fetch) respond(seq uint32, m *storage.Msg, src *source) error {
 			c.out = wire.AppendNumber(append(c.out, "UID "...), m.UID)
 		case wire.FetchFlags:
 			c.out = s.view.appendFlags(c.out, m)
+		case wire.FetchModSeq:
+			c.out = appendModSeq(c.out, m)
 		case wire.FetchInternalDate:
 			c.out = wire.AppendDateTime(append(c.out, "INTERNALDATE "...), m.InternalDate)
 		case wire.FetchSize:

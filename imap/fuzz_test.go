@@ -92,6 +92,7 @@ func FuzzSession(f *testing.F) {
 		1: "a LOGIN {5+}\r\nalice wrong\r\nb AUTHENTICATE PLAIN\r\nAGEAYg==\r\nGET / HTTP/1.1\r\n",
 		2: "a LIST \"\" (% *) RETURN (STATUS (MESSAGES))\r\nb CREATE x/y\r\nc RENAME x z\r\nd APPEND z/y {3+}\r\na:b\r\ne STATUS z/y (UIDNEXT)\r\n",
 		3: "a FETCH 1:* (FLAGS BODY[]<1.3> BODYSTRUCTURE)\r\nb STORE 1 +FLAGS (\\Deleted)\r\nc SEARCH OR SEEN TEXT a\r\nd UID MOVE 1 Trash\r\ne EXPUNGE\r\nf IDLE\r\nDONE\r\n",
+		7: "a ENABLE QRESYNC\r\nb SELECT INBOX (QRESYNC (1 1 1:9 (1 1)))\r\nc STORE 1 (UNCHANGEDSINCE 9) +FLAGS.SILENT (\\Deleted)\r\nd UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)\r\ne EXPUNGE\r\nf SEARCH MODSEQ 1\r\n",
 	} {
 		f.Add(state, []byte(in))
 	}

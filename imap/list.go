@@ -7,6 +7,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"cmmpd/imap/wire"
+	"cmmpd/internal/mail"
 	"cmmpd/storage"
 )
 
@@ -56,8 +57,8 @@ func cmdList(s *session, p *wire.Parser) (string, error) {
 		}
 		s.sendList("LIST", b.Name, l.attributes(b))
 		if len(l.returnStatus) > 0 && b.Exists {
-			if st, err := s.user.acct.Status(s.ctx, b.Name); err == nil {
-				s.sendStatus(b.Name, l.returnStatus, &st)
+			if err := s.status(b.Name, l.returnStatus); err != nil && mail.KindOf(err) != mail.NotFound {
+				return "", err
 			}
 		}
 	}

@@ -158,6 +158,8 @@ func (q *query) eval(n *node) (bool, error) {
 		return wire.DayOf(m.InternalDate) == n.day, nil
 	case wire.KeySince:
 		return wire.DayOf(m.InternalDate) >= n.day, nil
+	case wire.KeyModSeq:
+		return m.ModSeq >= uint64(n.n), nil
 	case wire.KeyLarger:
 		return m.Size > n.n, nil
 	case wire.KeySmaller:

@@ -15,10 +15,15 @@ func cmdSearch(s *session, p *wire.Parser) (string, error) {
 	if err := p.End(); err != nil {
 		return "", err
 	}
+	modseq := key.Uses(wire.KeyModSeq)
+	if modseq {
+		s.enable(condstore)
+	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.srv.o.Limits.Search)
 	defer cancel()
 	q := newQuery(ctx, s.view, &key)
 	var found []uint32
+	var highest uint64
 	var failed error
 	for i, uid := range s.view.uids {
 		hit, err := q.match(i, uid)
@@ -31,13 +36,24 @@ func cmdSearch(s *session, p *wire.Parser) (string, error) {
 			s.log.Warn("imap: a message cannot be searched", "uid", uid, "err", err)
 		case hit && s.uid:
 			found = append(found, uid)
+			highest = max(highest, q.m.ModSeq)
 		case hit:
 			found = append(found, uint32(i+1))
+			highest = max(highest, q.m.ModSeq)
+		}
+	}
+	if modseq {
+		if err := s.view.mbox.Settle(); err != nil {
+			return "", err
 		}
 	}
 	s.c.write("* SEARCH")
 	for _, n := range found {
 		s.c.out = wire.AppendNumber(append(s.c.out, ' '), n)
+	}
+	if modseq && len(found) > 0 { // RFC 7162, section 3.1.5
+		s.c.write(" (MODSEQ ")
+		s.c.out = append(wire.AppendNumber(s.c.out, highest), ')')
 	}
 	s.c.end()
 	if failed != nil {

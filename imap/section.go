@@ -246,7 +246,3 @@ func (f *fetch) stream(r io.ReaderAt, off, n int64) error {
 	}
 	return nil
 }
-
-func uidSet(first, last uint32) imap.UIDSet {
-	return imap.UIDSet{{Start: imap.UID(first), Stop: imap.UID(last)}}
-}

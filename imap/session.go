@@ -3,6 +3,7 @@ package imap
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -30,7 +31,9 @@ type session struct {
 	secure   bool // under TLS
 	user     *user
 	view     *view // the selected mailbox, or nil
+	on       feature
 	uid      bool  // the command at hand is the UID form
+	highest  bool  // the OK of the command at hand says up to which mod-sequence all has been told
 	over     bool  // end after this command
 	upgrade  bool  // begin TLS after this command's OK
 	early    int   // commands before log-in
@@ -278,7 +281,7 @@ func (s *session) dispatch() {
 		}
 	}
 	name := s.cmd.Name
-	s.uid = false
+	s.uid, s.highest = false, false
 	cmd, e := s.lookup(name)
 	p := s.cmd.Parser(s.rd.Limits)
 	if e == nil && name == "UID" {
@@ -313,6 +316,9 @@ func (s *session) dispatch() {
 		return
 	}
 	s.bad = 0
+	if s.highest && code == "" && s.view != nil {
+		code = fmt.Sprintf("HIGHESTMODSEQ %d", s.view.modseq)
+	}
 	if s.uid {
 		name = "UID " + name
 	}

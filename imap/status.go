@@ -17,6 +17,7 @@ func statusItems() []statusItem {
 		{"RECENT", func(st *storage.Status) uint64 { return uint64(st.Recent) }},
 		{"UIDNEXT", func(st *storage.Status) uint64 { return uint64(st.UIDNext) }},
 		{"UIDVALIDITY", func(st *storage.Status) uint64 { return uint64(st.UIDValidity) }},
+		{"HIGHESTMODSEQ", func(st *storage.Status) uint64 { return st.HighestModSeq }},
 		{"UNSEEN", func(st *storage.Status) uint64 { return uint64(st.Unseen) }},
 	}
 }
@@ -29,12 +30,25 @@ func cmdStatus(s *session, p *wire.Parser) (string, error) {
 	if err := p.End(); err != nil {
 		return "", err
 	}
+	return "", s.status(name, items)
+}
+
+// status sends the items of one mailbox.
+func (s *session) status(name string, items []statusItem) error {
 	st, err := s.user.acct.Status(s.ctx, name)
 	if err != nil {
-		return "", err
+		return err
+	}
+	for i := range items {
+		if items[i].name == "HIGHESTMODSEQ" {
+			s.enable(condstore)
+			if err := s.user.acct.Settle(); err != nil {
+				return err
+			}
+		}
 	}
 	s.sendStatus(name, items, &st)
-	return "", nil
+	return nil
 }
 
 // takeStatusItems takes the list of items.

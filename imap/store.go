@@ -17,10 +17,16 @@ func (s *session) writable() error {
 	return nil
 }
 
-// cmdStore changes flags (RFC 3501, section 6.4.6).
+// cmdStore changes flags (RFC 3501, section 6.4.6), with UNCHANGEDSINCE only of messages that have not
+// changed since (RFC 7162, section 3.1.3): the others are in the response code MODIFIED.
 func cmdStore(s *session, p *wire.Parser) (string, error) {
 	set := p.Set()
 	p.SP()
+	conditional, since := p.Peek() == '(', uint64(0)
+	if conditional {
+		since = p.UnchangedSince()
+		p.SP()
+	}
 	op, silent := takeStoreItem(p)
 	p.SP()
 	var flags []string
@@ -37,24 +43,69 @@ func cmdStore(s *session, p *wire.Parser) (string, error) {
 	if err := s.writable(); err != nil {
 		return "", err
 	}
+	if conditional {
+		s.enable(condstore)
+	}
 	v := s.view
 	rs, uids, err := v.pick(set, s.uid)
 	if err != nil || len(uids) == 0 {
 		return "", err
 	}
 	seen := v.mbox.State().HighestModSeq == v.modseq
-	changed, _, err := v.mbox.StoreFlags(s.ctx, uids, op, flags, 0)
+	changed, modified, err := v.change(s, uids, op, flags, conditional, since)
 	if err != nil {
 		return "", err
 	}
-	if silent {
-		if seen { // else somebody else's change may be in these flags too
-			v.known(changed)
+	var spared []wire.Range // indexes in the view
+	for _, r := range wire.RangesOf(modified) {
+		part, err := v.ranges(wire.Set{{Start: r.First, Stop: r.Last}}, true)
+		if err != nil {
+			return "", err
 		}
-		return "", s.missing(rs)
+		spared = append(spared, part...)
 	}
-	v.known(changed)
-	return "", s.answerStore(rs)
+	if !silent || seen { // else somebody else's change may be in these flags too
+		v.known(changed)
+	}
+	switch {
+	case !silent:
+		err = s.answerStore(rs, spared)
+	case s.has(condstore):
+		err = s.answerSilent(rs, changed)
+	default:
+		err = s.missing(rs)
+	}
+	if len(spared) == 0 || err != nil {
+		return "", err
+	}
+	return "MODIFIED " + string(wire.AppendRanges(nil, v.numbers(spared, s.uid))), nil
+}
+
+// change is StoreFlags. A mod-sequence of 0 spares every message.
+func (v *view) change(s *session, uids imap.UIDSet, op storage.FlagOp, flags []string, conditional bool, since uint64) (changed []storage.Msg, modified imap.UIDSet, err error) {
+	if conditional && since == 0 {
+		return nil, uids, nil
+	}
+	changed, modified, err = v.mbox.StoreFlags(s.ctx, uids, op, flags, since)
+	if err == nil && s.has(condstore) {
+		err = v.mbox.Settle()
+	}
+	return changed, modified, err
+}
+
+// numbers turns ranges of indexes into what the client calls them.
+func (v *view) numbers(rs []wire.Range, uid bool) []wire.Range {
+	var out []wire.Range
+	for _, r := range rs {
+		for i := r.First; i <= r.Last; i++ {
+			n := i + 1
+			if uid {
+				n = v.uids[i]
+			}
+			out = wire.AddNum(out, n)
+		}
+	}
+	return out
 }
 
 func takeStoreItem(p *wire.Parser) (op storage.FlagOp, silent bool) {
@@ -71,29 +122,58 @@ func takeStoreItem(p *wire.Parser) (op storage.FlagOp, silent bool) {
 	return op, silent
 }
 
-// answerStore sends the flags of all messages that were addressed.
-func (s *session) answerStore(rs []wire.Range) error {
+// answerStore sends the flags of all messages that were addressed and not spared.
+func (s *session) answerStore(rs, spared []wire.Range) error {
 	v := s.view
 	s.tellKeywords()
 	var err error
 	for _, r := range rs {
 		for i := r.First; i <= r.Last; i++ {
+			if inRanges(spared, i) {
+				continue
+			}
 			m, ok := v.mbox.Get(v.uids[i])
 			if !ok {
 				err = s.expunged()
 				continue
 			}
-			s.c.buffer()
-			b := wire.AppendNumber(append(s.c.out, "* "...), i+1)
-			b = append(b, " FETCH ("...)
-			if s.uid {
-				b = append(wire.AppendNumber(append(b, "UID "...), m.UID), ' ')
+			if s.has(condstore) {
+				if err := v.mbox.Settle(); err != nil {
+					return err
+				}
+			}
+			b := s.beginFetch(i, m.UID)
+			if s.has(condstore) {
+				b = append(appendModSeq(b, &m), ' ')
 			}
 			s.c.out = append(v.appendFlags(b, &m), ')')
 			s.c.end()
 		}
 	}
 	return err
+}
+
+// answerSilent sends the new mod-sequences: they are told even when the flags are not (RFC 7162, section 3.1.3).
+func (s *session) answerSilent(rs []wire.Range, changed []storage.Msg) error {
+	for i := range changed {
+		m := &changed[i]
+		if seq := s.view.seq(m.UID); seq > 0 {
+			s.c.out = append(appendModSeq(s.beginFetch(seq-1, m.UID), m), ')')
+			s.c.end()
+		}
+	}
+	return s.missing(rs)
+}
+
+// beginFetch begins the FETCH response that answers STORE about message i of the view.
+func (s *session) beginFetch(i, uid uint32) []byte {
+	s.c.buffer()
+	b := wire.AppendNumber(append(s.c.out, "* "...), i+1)
+	b = append(b, " FETCH ("...)
+	if s.uid || s.has(qresync) {
+		b = append(wire.AppendNumber(append(b, "UID "...), uid), ' ')
+	}
+	return b
 }
 
 // missing is an error if a message that was addressed is no more.

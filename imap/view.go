@@ -58,27 +58,29 @@ func (v *view) own(uid uint32) uint64 {
 // unselect leaves the selected mailbox, if there is one.
 func (s *session) unselect() {
 	if s.view != nil {
-		s.view.stop()
-		s.view.mbox.Close()
+		s.view.close()
 		s.view = nil
 	}
 }
 
-// newView opens a mailbox for the session and returns its messages as they are now.
-func (s *session) newView(mbox *storage.Mailbox, readOnly bool) (*view, []storage.Msg, storage.State) {
-	v := &view{mbox: mbox, readOnly: readOnly}
+// newView opens a mailbox for the session, with the messages that it has now. unseen is the index of the first
+// that is not \\Seen, or -1.
+func (s *session) newView(mbox *storage.Mailbox, readOnly bool) (v *view, unseen int, st storage.State) {
+	v = &view{mbox: mbox, readOnly: readOnly}
 	v.stop = mbox.Watch(s.ctx, s.c.wake)
 	first := v.claim()
-	msgs, st := mbox.Snapshot()
-	v.uids = make([]uint32, len(msgs))
-	for i := range msgs {
-		v.uids[i] = msgs[i].UID
-	}
+	v.uids, unseen, st = mbox.UIDs()
 	v.modseq = st.HighestModSeq
 	v.top = st.UIDNext - 1
 	v.addRecent(first, v.top)
 	v.keywords = len(mbox.Keywords())
-	return v, msgs, st
+	return v, unseen, st
+}
+
+// close gives back what the view holds of the store.
+func (v *view) close() {
+	v.stop()
+	v.mbox.Close()
 }
 
 // claim makes what is new \Recent for this session; a read-only session sees it as
@@ -190,15 +192,14 @@ func (v *view) pull() (changed []storage.Msg, added int, err error) {
 		return nil, 0, err
 	}
 	v.modseq = ch.HighestModSeq
-	if len(ch.Vanished) > 0 {
-		for _, uid := range v.uids {
-			if ch.Vanished.Contains(imap.UID(uid)) {
-				v.gone = append(v.gone, uid)
-			}
+	for _, r := range wire.RangesOf(ch.Vanished) {
+		lo, _ := slices.BinarySearch(v.uids, r.First)
+		for i := lo; i < len(v.uids) && v.uids[i] <= r.Last; i++ {
+			v.gone = append(v.gone, v.uids[i])
 		}
-		slices.Sort(v.gone)
-		v.gone = slices.Compact(v.gone)
 	}
+	slices.Sort(v.gone)
+	v.gone = slices.Compact(v.gone)
 	known := sort.Search(len(ch.Changed), func(i int) bool { return ch.Changed[i].UID > v.top })
 	for _, m := range ch.Changed[known:] {
 		v.uids = append(v.uids, m.UID)
@@ -220,8 +221,12 @@ func (s *session) tell(expunge bool) {
 		return
 	}
 	changed, added, err := v.pull()
+	if err == nil && s.has(condstore) {
+		err = v.mbox.Settle()
+	}
 	if err != nil {
 		s.log.Error("imap: changes of the mailbox", "err", err)
+		s.bye(imap.ResponseCodeUnavailable, "The changes of the mailbox cannot be read")
 		return
 	}
 	if expunge && len(v.gone) > 0 {
@@ -245,12 +250,21 @@ func (s *session) tell(expunge bool) {
 	v.told = nil
 }
 
-// tellGone sends EXPUNGE for what is gone, the last message first: so the numbers
-// of the others still hold.
+// tellGone sends what is gone: VANISHED (RFC 7162, section 3.2.10), or EXPUNGE for each, the last
+// message first: so the numbers of the others still hold.
 func (s *session) tellGone() {
 	v := s.view
+	if s.has(qresync) {
+		var gone []wire.Range
+		for _, uid := range v.gone {
+			gone = wire.AddNum(gone, uid)
+		}
+		s.c.write("* VANISHED ")
+		s.c.out = wire.AppendRanges(s.c.out, gone)
+		s.c.end()
+	}
 	g := len(v.gone) - 1
-	for i := len(v.uids) - 1; i >= 0 && g >= 0; i-- {
+	for i := len(v.uids) - 1; i >= 0 && g >= 0 && !s.has(qresync); i-- {
 		if v.uids[i] == v.gone[g] {
 			g--
 			s.c.buffer()
@@ -278,8 +292,16 @@ func (s *session) tellFlags(seq uint32, m *storage.Msg) {
 	s.c.buffer()
 	b := wire.AppendNumber(append(s.c.out, "* "...), seq)
 	b = wire.AppendNumber(append(b, " FETCH (UID "...), m.UID)
+	if s.has(condstore) {
+		b = appendModSeq(append(b, ' '), m)
+	}
 	s.c.out = append(s.view.appendFlags(append(b, ' '), m), ')')
 	s.c.end()
+}
+
+// appendModSeq appends the MODSEQ item of a message, which must be settled.
+func appendModSeq(b []byte, m *storage.Msg) []byte {
+	return append(wire.AppendNumber(append(b, "MODSEQ ("...), m.ModSeq), ')')
 }
 
 // appendFlags appends the FLAGS item of a message.

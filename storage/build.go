@@ -162,7 +162,7 @@ func (b *build) finish() {
 		if !x.destroyed {
 			b.put(keyOf(keyCounters, x.key.account, x.key.mailbox), x.c.encode())
 		}
-		x.event.c = x.c
+		x.event.c, x.event.bumped = x.c, x.bumped
 		b.commit.events = append(b.commit.events, x.event)
 	}
 }

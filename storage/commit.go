@@ -97,6 +97,8 @@ func (s *Store) commitLoop() {
 		select {
 		case <-late:
 			_ = s.syncLog() // stops the store if it fails
+		case reply := <-s.syncs: // it does not wait for a pause
+			reply <- s.syncLog()
 		default:
 		}
 		s.mu.Lock()
@@ -132,8 +134,10 @@ func (s *Store) syncLog() error {
 	err := s.log.Sync()
 	if err != nil {
 		s.stop(err)
+		return err
 	}
-	return err
+	s.flushed.Store(s.shown.Load())
+	return nil
 }
 
 // run takes a batch through the log.
@@ -147,8 +151,13 @@ func (s *Store) run(batch []*commit) {
 	if err == nil {
 		err = s.log.Append(records)
 	}
+	if err == nil {
+		s.shown.Add(1)
+	}
 	if err == nil && wait {
-		err = s.log.Sync()
+		if err = s.log.Sync(); err == nil {
+			s.flushed.Store(s.shown.Load())
+		}
 	}
 	if err == nil {
 		err = s.show(batch)

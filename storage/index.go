@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cmmpd/internal/mail"
@@ -21,6 +22,8 @@ type mailbox struct {
 	store   *Store
 	account *account // stays the same while somebody has the mailbox open
 	key     mailboxKey
+
+	bumped atomic.Uint64 // Store.shown of the last commit that gave out a mod-sequence here
 
 	refs   int    // guarded by Store.mailboxesMu
 	closed uint64 // likewise: when nobody had it open any more, by Store.clock
@@ -64,6 +67,7 @@ type event struct {
 	words   map[int]string
 	name    string // the new name, or ""
 	deleted bool
+	bumped  bool // a mod-sequence was given out
 
 	mailbox *mailbox // set when it is applied, if the mailbox is in memory
 }
@@ -145,6 +149,9 @@ func (s *Store) update(e *event) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.c = e.c
+	if e.bumped {
+		m.bumped.Store(s.shown.Load())
+	}
 	for i, w := range e.words {
 		if m.name == "" {
 			break // nobody has it open: names are read when somebody does
@@ -346,6 +353,7 @@ func (s *Store) load(_ context.Context, a *account, key mailboxKey) (*mailbox, e
 	if err := m.openNames(); err != nil {
 		return nil, err
 	}
+	m.bumped.Store(s.shown.Load())
 	s.mailboxesMu.Lock()
 	defer s.mailboxesMu.Unlock()
 	s.mailboxes[key] = m

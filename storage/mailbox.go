@@ -107,6 +107,23 @@ func (m *Mailbox) Snapshot() ([]Msg, State) {
 	return list, m.m.state()
 }
 
+// UIDs is the UIDs of all messages, ascending, the place among them of the first that is not \\Seen (-1: there is none),
+// and the state at the same moment.
+func (m *Mailbox) UIDs() (uids []uint32, unseen int, st State) {
+	m.m.mu.RLock()
+	defer m.m.mu.RUnlock()
+	uids = make([]uint32, len(m.m.msgs), len(m.m.msgs)+16)
+	unseen = -1
+	for i := range m.m.msgs {
+		s := &m.m.msgs[i]
+		uids[i] = s.uid
+		if unseen < 0 && s.sys&sysSeen == 0 {
+			unseen = i
+		}
+	}
+	return uids, unseen, m.m.state()
+}
+
 // Get is one message.
 func (m *Mailbox) Get(uid uint32) (Msg, bool) {
 	m.m.mu.RLock()

@@ -89,6 +89,8 @@ type Store struct {
 	boot  uint64    // counts how often the store was opened
 
 	bodyNext atomic.Uint64 // the EMAILID given last
+	shown    atomic.Uint64 // how many batches of commits are written; the committer adds to it
+	flushed  atomic.Uint64 // up to which of them the log is flushed
 	failure  atomic.Pointer[mail.Error]
 
 	gate sync.RWMutex // held shared by every commit, exclusively by Check

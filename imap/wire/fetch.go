@@ -22,6 +22,7 @@ const (
 	FetchRFC822
 	FetchRFC822Header
 	FetchRFC822Text
+	FetchModSeq
 )
 
 // FetchItem is one data item that a client asks for.
@@ -92,6 +93,8 @@ func (p *Parser) fetchItem() FetchItem {
 		return FetchItem{Kind: FetchInternalDate}
 	case "RFC822.SIZE":
 		return FetchItem{Kind: FetchSize}
+	case "MODSEQ":
+		return FetchItem{Kind: FetchModSeq}
 	case "ENVELOPE":
 		return FetchItem{Kind: FetchEnvelope}
 	case "BODYSTRUCTURE":

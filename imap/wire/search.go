@@ -28,6 +28,7 @@ const (
 	KeyHeader              // the field Name holds Value; an empty Value: there is such a field
 	KeyBody                // Value in the text
 	KeyText                // Value in header or text
+	KeyModSeq              // N: the mod-sequence is not less
 )
 
 // SearchKey is one key of a SEARCH, or a group.
@@ -137,6 +138,8 @@ func (p *Parser) searchKey() SearchKey {
 		name := p.AString()
 		p.SP()
 		return SearchKey{Op: KeyHeader, Name: name, Value: p.searchString()}
+	case "MODSEQ":
+		return p.searchModSeq()
 	case "BODY":
 		return SearchKey{Op: KeyBody, Value: p.searchString()}
 	case "TEXT":
