@@ -90,6 +90,7 @@ func startDaemon(ctx context.Context, cfg *config, log *slog.Logger, before func
 	}
 	d.audit.Note(audit.Event{Type: audit.ServerStart, Outcome: "ok", Detail: map[string]string{"version": version()}})
 	d.ready.Store(true)
+	notifySystemd("READY=1")
 	log.Info("ready", "hostname", cfg.Server.Hostname, "version", version())
 	return d, nil
 }
@@ -249,6 +250,7 @@ func (d *daemon) run(ctx context.Context) error {
 // shutdown ends service, letting what is under way finish within the grace, and closes
 // the platform.
 func (d *daemon) shutdown() error {
+	notifySystemd("STOPPING=1")
 	d.ready.Store(false)
 	d.audit.Note(audit.Event{Type: audit.ServerStop, Outcome: "ok"})
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
