@@ -34,20 +34,41 @@ type Options struct {
 	BindDN       string // the service identity of searches; unused if Trusted; empty: anonymous
 	BindPassword string
 	BaseDN       string
-	Names        Names         // attribute names; the zero value is our own schema
-	Connections  int           // for searches, and as many for binds; default 4
-	Timeout      time.Duration // of one operation; default 10 s
-	CacheTTL     time.Duration // how long an answer may be used again; default 10 s; negative: never
-	CacheEntries int           // default 10,000
+	Names        Names // attribute names; the zero value is our own schema
+	Limits       Limits
 	Log          *slog.Logger
 	Now          func() time.Time
 }
 
-// Limits of groups.
-const (
-	maxGroupDepth = 10
-	maxMembers    = 10000
-)
+// Limits bound what is asked and remembered; zero fields take the defaults.
+type Limits struct {
+	Connections  int           // for searches, and as many for binds; default 4
+	Timeout      time.Duration // of one operation; default 10 s
+	CacheTTL     time.Duration // how long an answer may be used again; default 10 s; negative: never
+	CacheEntries int           // answers that are remembered; default 10,000
+	GroupDepth   int           // groups within groups; default 10
+	GroupMembers int           // of a group, those of groups within it too; default 10,000
+}
+
+// DefaultLimits are what zero fields of Limits become.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
+
+func (l Limits) withDefaults() Limits {
+	for _, d := range []struct {
+		field *int
+		value int
+	}{{&l.Connections, 4}, {&l.CacheEntries, 10000}, {&l.GroupDepth, 10}, {&l.GroupMembers, 10000}} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	for _, d := range []*time.Duration{&l.Timeout, &l.CacheTTL} {
+		if *d == 0 {
+			*d = 10 * time.Second
+		}
+	}
+	return l
+}
 
 // Directory is the resolver. It may be used by several goroutines. What it returns may
 // be shared with other callers: do not change the slices.
@@ -75,19 +96,8 @@ func New(o Options) (*Directory, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Connections == 0 {
-		o.Connections = 4
-	}
-	if o.Timeout == 0 {
-		o.Timeout = 10 * time.Second
-	}
-	if o.CacheTTL == 0 {
-		o.CacheTTL = 10 * time.Second
-	}
-	if o.CacheEntries == 0 {
-		o.CacheEntries = 10000
-	}
-	d := &Directory{o: o, names: names, attrs: names.list(), cache: cache{ttl: o.CacheTTL, max: o.CacheEntries, now: o.Now}}
+	o.Limits = o.Limits.withDefaults()
+	d := &Directory{o: o, names: names, attrs: names.list(), cache: cache{ttl: o.Limits.CacheTTL, max: o.Limits.CacheEntries, now: o.Now}}
 	d.searches = newPool(o, true)
 	d.binds = newPool(o, false)
 	return d, nil
@@ -202,7 +212,7 @@ func (d *Directory) Principal(ctx context.Context, name string) (mail.Principal,
 // Resolve returns the mailboxes (persons and posts) that a stands for. Aliases and
 // groups, nested too, are followed; each mailbox is returned once. NotFound if
 // nobody has the address; Unavailable if the directory cannot answer now; TooLarge for
-// a group of more than 10,000 members or 10 levels.
+// a group beyond the limits.
 func (d *Directory) Resolve(ctx context.Context, a mail.Address) ([]Entry, error) {
 	e, err := d.Lookup(ctx, a)
 	if err != nil {
@@ -239,11 +249,11 @@ func (x *expansion) add(ctx context.Context, e Entry, depth int) error {
 		x.out = append(x.out, e)
 		return nil
 	}
-	if depth >= maxGroupDepth {
+	if depth >= x.d.o.Limits.GroupDepth {
 		return mail.E(mail.TooLarge, "the group is nested too deeply", fmt.Errorf("at %s", e.DN))
 	}
 	for _, dn := range e.Members {
-		if len(x.seen) > maxMembers {
+		if len(x.seen) > x.d.o.Limits.GroupMembers {
 			return mail.E(mail.TooLarge, "the group has too many members", fmt.Errorf("at %s", e.DN))
 		}
 		m, err := x.d.ByDN(ctx, dn)

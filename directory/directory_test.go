@@ -191,7 +191,7 @@ func TestBind(t *testing.T) {
 }
 
 func TestChangesAreSeenAtOnce(t *testing.T) {
-	d, s := newPair(t, sample(), directory.Options{CacheTTL: time.Hour})
+	d, s := newPair(t, sample(), directory.Options{Limits: directory.Limits{CacheTTL: time.Hour}})
 	ctx := context.Background()
 	if _, err := d.Lookup(ctx, addr("new@works.gov.example")); mail.KindOf(err) != mail.NotFound {
 		t.Fatal(err)
@@ -212,7 +212,7 @@ func TestDirectoryDown(t *testing.T) {
 	var conns []net.Conn
 	var d *directory.Directory
 	var srv *server.Server
-	o := directory.Options{CacheTTL: -1}
+	o := directory.Options{Limits: directory.Limits{CacheTTL: -1}}
 	o.Dial = func(ctx context.Context) (net.Conn, error) {
 		if down.Load() {
 			return nil, errors.New("connection refused")
@@ -254,7 +254,7 @@ func TestDirectoryDown(t *testing.T) {
 func TestDeadConnectionsAreReplaced(t *testing.T) {
 	var conns []net.Conn
 	var srv *server.Server
-	o := directory.Options{CacheTTL: -1}
+	o := directory.Options{Limits: directory.Limits{CacheTTL: -1}}
 	o.Dial = func(ctx context.Context) (net.Conn, error) {
 		c, err := srv.Dial(ctx)
 		conns = append(conns, c)

@@ -29,7 +29,7 @@ func (d *Directory) cached(ctx context.Context, key, base string, scope int, fil
 
 // search asks the directory. No entry is no error. limit 0: all.
 func (d *Directory) search(ctx context.Context, base string, scope int, filter string, limit int) ([]Entry, error) {
-	req := ldap.NewSearchRequest(base, scope, ldap.NeverDerefAliases, limit, int(d.o.Timeout.Seconds()), false, filter, d.attrs, nil)
+	req := ldap.NewSearchRequest(base, scope, ldap.NeverDerefAliases, limit, int(d.o.Limits.Timeout.Seconds()), false, filter, d.attrs, nil)
 	var res *ldap.SearchResult
 	err := d.searches.do(ctx, func(c *ldap.Conn) (err error) {
 		res, err = c.Search(req)

@@ -34,13 +34,13 @@ type link struct {
 }
 
 func newPool(o Options, service bool) *pool {
-	return &pool{o: o, service: service, slots: make(chan struct{}, o.Connections)}
+	return &pool{o: o, service: service, slots: make(chan struct{}, o.Limits.Connections)}
 }
 
 // do runs f on a connection. If an old connection turns out to be dead f runs once more on a
 // fresh one. When ctx ends f's connection is closed under it.
 func (p *pool) do(ctx context.Context, f func(*ldap.Conn) error) error {
-	ctx, cancel := context.WithTimeout(ctx, p.o.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, p.o.Limits.Timeout)
 	defer cancel()
 	select {
 	case p.slots <- struct{}{}:
@@ -120,7 +120,7 @@ func (p *pool) dial(ctx context.Context) (*link, error) {
 	lim := &limitedConn{Conn: nc}
 	lim.allow(maxAnswer)
 	l := &link{ldap.NewConn(lim, false), lim}
-	l.SetTimeout(p.o.Timeout)
+	l.SetTimeout(p.o.Limits.Timeout)
 	l.Start()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	if p.o.StartTLS != nil {

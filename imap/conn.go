@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/netip"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -218,23 +217,6 @@ func (c *conn) tlsState() string {
 	}
 	st := t.ConnectionState()
 	return tls.VersionName(st.Version) + " " + tls.CipherSuiteName(st.CipherSuite)
-}
-
-// addrOf is the client's address without its port.
-func addrOf(nc net.Conn) string {
-	a := nc.RemoteAddr()
-	if a == nil {
-		return ""
-	}
-	if ap, err := netip.ParseAddrPort(a.String()); err == nil {
-		return ap.Addr().Unmap().WithZone("").String()
-	}
-	return a.String()
-}
-
-func loopback(addr string) bool {
-	a, err := netip.ParseAddr(addr)
-	return err == nil && a.IsLoopback()
 }
 
 func isTemporary(err error) bool {

@@ -221,7 +221,7 @@ func TestSilenceBeforeLogin(t *testing.T) {
 }
 
 func TestConnectionLimits(t *testing.T) {
-	ts := earlyServer(t, Limits{ConnectionsPerAddr: 2, Loopback: true})
+	ts := earlyServer(t, Limits{ConnectionsPerAddr: 2})
 	a, b := ts.dialClear(), ts.dialClear()
 	a.talk("S: * OK …")
 	b.talk("S: * OK …")

@@ -13,12 +13,14 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
 
+	"cmmpd/internal/limit"
 	"cmmpd/internal/mail"
 	"cmmpd/storage"
 )
@@ -46,6 +48,7 @@ type Options struct {
 	Intake Intake
 	TLS    *tls.Config // for both implicit TLS and STARTTLS; the ALPN name imap is added
 	Limits Limits
+	Exempt []netip.Prefix   // networks without a limit of connections per address
 	Log    *slog.Logger     // default: nothing is logged
 	Now    func() time.Time // default: time.Now
 }
@@ -55,6 +58,7 @@ type Server struct {
 	o        Options
 	tls      *tls.Config
 	commands map[string]command
+	places   *limit.Conns
 	buffers  sync.Pool       // of *[]byte, for output
 	ctx      context.Context // ends when Shutdown gives up waiting
 	cancel   context.CancelFunc
@@ -63,7 +67,6 @@ type Server struct {
 	closing   bool
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
-	perAddr   map[string]int
 	wg        sync.WaitGroup // one for each connection; Add only while closing is false
 }
 
@@ -84,7 +87,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		o: o, tls: o.TLS.Clone(), commands: commandTable(),
-		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, perAddr: map[string]int{},
+		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, places: limit.NewConns(o.Limits.Connections, o.Limits.ConnectionsPerAddr, o.Exempt),
 	}
 	if !slices.Contains(s.tls.NextProtos, alpn) {
 		s.tls.NextProtos = append(slices.Clone(s.tls.NextProtos), alpn)
@@ -149,30 +152,30 @@ func (s *Server) isClosing() bool {
 
 // start serves nc in a goroutine of its own, unless a limit says no.
 func (s *Server) start(nc net.Conn, implicitTLS bool) {
+	release, ok := s.places.Take(nc.RemoteAddr())
+	if !ok {
+		nc.Close()
+		return
+	}
 	c := newConn(s, nc)
-	addr := addrOf(nc)
 	s.mu.Lock()
-	lim := s.o.Limits
-	full := s.closing || len(s.conns) >= lim.Connections || (lim.Loopback || !loopback(addr)) && s.perAddr[addr] >= lim.ConnectionsPerAddr
-	if full {
+	if s.closing {
 		s.mu.Unlock()
+		release()
 		nc.Close()
 		return
 	}
 	s.conns[c] = struct{}{}
-	s.perAddr[addr]++
 	s.wg.Add(1)
 	s.mu.Unlock()
 	go func() {
 		defer s.wg.Done()
 		defer func() {
 			nc.Close()
+			release()
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			delete(s.conns, c)
-			if s.perAddr[addr]--; s.perAddr[addr] == 0 {
-				delete(s.perAddr, addr)
-			}
 		}()
 		defer s.recover(c)
 		serve(s, c, implicitTLS)

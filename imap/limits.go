@@ -2,12 +2,14 @@ package imap
 
 import "time"
 
+// DefaultLimits are what zero fields of Limits become.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
+
 // Limits bound what a client may cost us. They stand at the reader, before anything
 // is parsed. A zero field takes its default.
 type Limits struct {
 	Connections        int           // open connections in all; default 20,000
-	ConnectionsPerAddr int           // open connections from one address; default 100
-	Loopback           bool          // the per-address limit counts for 127.0.0.0/8 and ::1 too; default: exempt
+	ConnectionsPerAddr int           // open connections from one address (IPv6: one /64), Options.Exempt excepted; default 100
 	LineBytes          int           // one command without its literals; default 64 KiB
 	LiteralBytes       int64         // all literals of one command but APPEND's message; default 64 KiB
 	EarlyLiteralBytes  int64         // the same before log-in; default 4 KiB

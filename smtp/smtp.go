@@ -76,6 +76,9 @@ type Limits struct {
 	Total       time.Duration // from the first to the last byte of one message; default 30 min
 }
 
+// DefaultLimits are what zero fields of Limits become.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
+
 func (l Limits) withDefaults() Limits {
 	def := func(v *int, d int) {
 		if *v <= 0 {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"net"
-	"net/netip"
 	"regexp"
 	"strings"
 	"time"
@@ -83,21 +82,6 @@ type signerConfig struct {
 	Domain      string `toml:"domain"`
 	Certificate string `toml:"certificate"`
 	Key         string `toml:"key"`
-}
-
-type limitsConfig struct {
-	MessageSize           size     `toml:"message-size"`
-	Recipients            int      `toml:"recipients"`
-	MemoryInFlight        size     `toml:"memory-in-flight"`
-	Connections           int      `toml:"connections"`
-	ConnectionsPerAddress int      `toml:"connections-per-address"`
-	CommandTimeout        duration `toml:"command-timeout"`
-	ProgressTimeout       duration `toml:"progress-timeout"`
-	IdleTimeout           duration `toml:"idle-timeout"`
-	Received              int      `toml:"received"`
-	LoginFailures         int      `toml:"login-failures"`
-	ExemptNetworks        []string `toml:"exempt-networks"`
-	DirectoryEntries      int      `toml:"directory-entries"`
 }
 
 // loadConfig reads, completes and checks the configuration at path. The error names
@@ -231,25 +215,6 @@ func (s *smimeConfig) check(f *tomlFile) {
 	}
 }
 
-func (l *limitsConfig) check(f *tomlFile) {
-	for key, n := range map[string]int{
-		"recipients": l.Recipients, "connections": l.Connections, "connections-per-address": l.ConnectionsPerAddress,
-		"received": l.Received, "login-failures": l.LoginFailures, "directory-entries": l.DirectoryEntries,
-	} {
-		if n < 1 {
-			f.bad("limits."+key, "%d is below 1", n)
-		}
-	}
-	if l.MessageSize > l.MemoryInFlight {
-		f.bad("limits.memory-in-flight", "is smaller than limits.message-size")
-	}
-	for _, n := range l.ExemptNetworks {
-		if _, err := netip.ParsePrefix(n); err != nil {
-			f.bad("limits.exempt-networks", "%q is not a network such as \"127.0.0.0/8\"", n)
-		}
-	}
-}
-
 // defaultConfig holds the defaults that configs/cmmpd.toml names.
 func defaultConfig() *config {
 	var c config
@@ -258,41 +223,7 @@ func defaultConfig() *config {
 	c.SMIME.MaxCRLAge = duration(7 * 24 * time.Hour)
 	c.SMIME.MinRSABits = 2048
 	c.Policy.Drafts = "at-rest"
-	c.Limits = limitsConfig{
-		MessageSize: 50 << 20, Recipients: 1000, MemoryInFlight: 512 << 20, Connections: 10000, ConnectionsPerAddress: 200,
-		CommandTimeout: duration(5 * time.Minute), ProgressTimeout: duration(time.Minute), IdleTimeout: duration(35 * time.Minute),
-		Received: 50, LoginFailures: 10, DirectoryEntries: 1000,
-	}
+	c.Limits = defaultLimits()
 	c.Log.Level = "info"
 	return &c
-}
-
-// exempt are the networks without delays and limits per address.
-func (l *limitsConfig) exempt() []netip.Prefix {
-	var list []netip.Prefix
-	for _, n := range l.ExemptNetworks {
-		if p, err := netip.ParsePrefix(n); err == nil {
-			list = append(list, p)
-		}
-	}
-	return list
-}
-
-// exemptsLoopback says whether connections from this machine are among them.
-func (l *limitsConfig) exemptsLoopback() bool {
-	for _, p := range l.exempt() {
-		if p.Contains(netip.AddrFrom4([4]byte{127, 0, 0, 1})) {
-			return true
-		}
-	}
-	return false
-}
-
-// perAddress is the limit of connections of one address for a service that knows no
-// exemptions of its own.
-func (l *limitsConfig) perAddress() int {
-	if l.exemptsLoopback() {
-		return l.Connections
-	}
-	return l.ConnectionsPerAddress
 }

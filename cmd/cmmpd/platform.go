@@ -152,12 +152,12 @@ func (p *platform) openDirectory(context.Context) (err error) {
 		return err
 	}
 	p.onClose(p.embedded.Close)
-	p.dir, err = directory.New(directory.Options{Dial: p.embedded.Dial, Trusted: true, BaseDN: p.cfg.Directory.Base, Log: p.log})
+	p.dir, err = directory.New(directory.Options{Dial: p.embedded.Dial, Trusted: true, BaseDN: p.cfg.Directory.Base, Limits: p.cfg.Limits.directory(), Log: p.log})
 	if err != nil {
 		return fmt.Errorf("directory: %w", err)
 	}
 	p.onClose(p.dir.Close)
-	p.auth = auth.New(auth.Options{Directory: p.dir, ExemptLoopback: p.cfg.Limits.exemptsLoopback(), Outcome: p.loginOutcome, Log: p.log})
+	p.auth = auth.New(auth.Options{Directory: p.dir, Limits: p.cfg.Limits.login(), Exempt: p.cfg.Limits.exempt(), Outcome: p.loginOutcome, Log: p.log})
 	p.service = admin.NewService(admin.Options{
 		Login:  p.auth.Login,
 		Import: importInto(p.embedded),
@@ -176,10 +176,7 @@ func openEmbedded(cfg *config, log *slog.Logger, changed func(),
 ) (*server.Server, error) {
 	s, err := server.Open(server.Options{
 		Path: cfg.Directory.Path, BaseDN: cfg.Directory.Base, Log: log, Login: login, Changed: changed,
-		Limits: server.Limits{
-			Connections: cfg.Limits.Connections, PerAddress: cfg.Limits.perAddress(),
-			Idle: time.Duration(cfg.Limits.IdleTimeout), Entries: cfg.Limits.DirectoryEntries,
-		},
+		Limits: cfg.Limits.ldap(), Exempt: cfg.Limits.exempt(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("embedded directory: %w", err)
@@ -229,7 +226,7 @@ func (p *platform) openIntake(ctx context.Context) error {
 	p.intake, err = intake.New(intake.Options{
 		Hostname: p.cfg.Server.Hostname, Domains: p.cfg.Domains.Local,
 		Directory: p.dir, Store: meteredStore{p.store, p.meter}, Gateway: gateway, Audit: p.audit, Policy: rules,
-		Memory: limit.NewBudget(int64(p.cfg.Limits.MemoryInFlight)), MaxHops: p.cfg.Limits.Received, Log: p.log,
+		Memory: limit.NewBudget(int64(p.cfg.Limits.MemoryInFlight)), Message: p.cfg.Limits.message(), MaxHops: p.cfg.Limits.Message.Received, Log: p.log,
 	})
 	if err != nil {
 		return fmt.Errorf("intake: %w", err)
@@ -300,21 +297,14 @@ func (p *platform) openFrontEnds(context.Context) (err error) {
 	l := &p.cfg.Limits
 	p.smtp, err = smtp.New(smtp.Options{
 		Hostname: p.cfg.Server.Hostname, Domains: p.cfg.Domains.Local, Exempt: l.exempt(), TLS: p.tls, Auth: p.auth, Door: meteredIntake{p.intake, p.meter}, Log: p.log,
-		Limits: smtp.Limits{
-			MessageSize: int64(l.MessageSize), Recipients: l.Recipients, Connections: l.Connections, PerAddress: l.ConnectionsPerAddress,
-			Idle: time.Duration(l.CommandTimeout), Progress: time.Duration(l.ProgressTimeout), Logins: l.LoginFailures,
-		},
+		Limits: l.smtp(),
 	})
 	if err != nil {
 		return fmt.Errorf("smtp: %w", err)
 	}
 	p.imap, err = imap.New(imap.Options{
 		Auth: p.auth, Store: p.store, Intake: meteredIntake{p.intake, p.meter}, TLS: p.tls, Log: p.log,
-		Limits: imap.Limits{
-			Connections: l.Connections, ConnectionsPerAddr: l.ConnectionsPerAddress, Loopback: !l.exemptsLoopback(),
-			MessageBytes: int64(l.MessageSize), Idle: time.Duration(l.IdleTimeout), Progress: time.Duration(l.ProgressTimeout),
-			LoginAttempts: l.LoginFailures,
-		},
+		Limits: l.imap(), Exempt: l.exempt(),
 	})
 	if err != nil {
 		return fmt.Errorf("imap: %w", err)

@@ -35,7 +35,7 @@ type conn struct {
 	srv     *Server
 	log     *slog.Logger
 	trusted bool
-	addr    string      // the client's address without port
+	release func()      // gives the connection's place back
 	conf    *tls.Config // for StartTLS
 	secure  bool        // under TLS, or in process
 	pageKey [32]byte
@@ -57,11 +57,6 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn, o ConnOptions) {
 	c := &conn{
 		srv: s, nc: nc, trusted: o.Trusted, secure: o.Trusted || overTLS, conf: o.TLS, cancel: cancel,
 		running: map[int]context.CancelFunc{}, who: identity{trusted: o.Trusted}, r: bufio.NewReader(nc),
-	}
-	if host, _, err := net.SplitHostPort(nc.RemoteAddr().String()); err == nil {
-		if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-			c.addr = host
-		}
 	}
 	c.log = s.o.Log.With("client", nc.RemoteAddr().String())
 	defer cancel()

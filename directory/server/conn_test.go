@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -481,7 +482,7 @@ type farConn struct {
 func (c farConn) RemoteAddr() net.Addr { return c.from }
 
 func TestConnectionsOfOneAddress(t *testing.T) {
-	s, _ := newTest(t, Options{Limits: Limits{PerAddress: 2}})
+	s, _ := newTest(t, Options{Limits: Limits{PerAddress: 2}, Exempt: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}})
 	served := func(ip string) bool {
 		ours, theirs := net.Pipe()
 		go s.ServeConn(context.Background(), farConn{ours, &net.TCPAddr{IP: net.ParseIP(ip), Port: 1}}, ConnOptions{})
@@ -499,7 +500,12 @@ func TestConnectionsOfOneAddress(t *testing.T) {
 			t.Errorf("connection %d: served %v", i+1, got)
 		}
 	}
-	if !served("192.0.2.2") || !served("127.0.0.1") || !served("127.0.0.1") || !served("127.0.0.1") {
-		t.Error("others suffer")
+	for _, ip := range []string{"192.0.2.2", "127.0.0.1", "127.0.0.1", "198.51.100.1", "198.51.100.1", "198.51.100.1"} {
+		if !served(ip) {
+			t.Errorf("%s suffers", ip)
+		}
+	}
+	if served("127.0.0.1") {
+		t.Error("this machine is exempt though nobody said so")
 	}
 }

@@ -12,10 +12,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"time"
 
+	"cmmpd/internal/limit"
 	"cmmpd/internal/mail"
 )
 
@@ -27,7 +29,8 @@ type Options struct {
 	Now    func() time.Time
 	Rand   io.Reader // default crypto/rand
 	Limits Limits
-	Rounds int // of the verifiers made of clear passwords; default DefaultRounds
+	Exempt []netip.Prefix // networks without a limit of connections per address
+	Rounds int            // of the verifiers made of clear passwords; default DefaultRounds
 	// Login, if not nil, proves the binds of network clients, so that they are
 	// throttled and audited like every other log-in; name is a DN, an address or a uid.
 	// Connections of Dial are checked directly: Login may come back to us through them.
@@ -41,15 +44,18 @@ type Options struct {
 type Limits struct {
 	Message      int           // bytes of one request; 256 KiB
 	Connections  int           // in all; 1,000
-	PerAddress   int           // connections of one client address, loopback excepted; 50
+	PerAddress   int           // connections of one client address (IPv6: one /64), Options.Exempt excepted; 50
 	Idle         time.Duration // without a request; 10 min; before a bind a tenth of it
-	Progress     time.Duration // for one request to arrive, one reply to be taken; 30 s
+	Progress     time.Duration // for one request to arrive, one reply to be taken; 1 min
 	Operation    time.Duration // of one search; 30 s
 	Entries      int           // entries of one search; 1,000
 	PagedEntries int           // entries of one search in pages; 10,000
 	SearchRate   int           // searches a minute and bound user; 600
 	ImportBytes  int64         // of one LDIF; 1 GiB
 }
+
+// DefaultLimits are what zero fields of Limits become.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
 
 func (l Limits) withDefaults() Limits {
 	for _, d := range []struct {
@@ -65,7 +71,7 @@ func (l Limits) withDefaults() Limits {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&l.Idle, 10 * time.Minute}, {&l.Progress, 30 * time.Second}, {&l.Operation, 30 * time.Second}} {
+	}{{&l.Idle, 10 * time.Minute}, {&l.Progress, time.Minute}, {&l.Operation, 30 * time.Second}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -84,13 +90,13 @@ type Server struct {
 	hashing      chan struct{} // bounds how many password checks run at once
 	nobody       verifier      // what names that nobody has are checked against
 	searches     rates
+	places       *limit.Conns
 	importing    sync.Mutex // one import at a time
 
 	mu        sync.Mutex // guards what follows
 	closing   bool
 	listeners map[net.Listener]bool
 	conns     map[*conn]bool
-	perAddr   map[string]int
 	running   sync.WaitGroup // connections
 }
 
@@ -119,8 +125,9 @@ func Open(o Options) (*Server, error) {
 	}
 	s := &Server{
 		o: o, st: st, nobody: nobody, hashing: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		places:    limit.NewConns(o.Limits.Connections, o.Limits.PerAddress, o.Exempt),
 		searches:  rates{limit: o.Limits.SearchRate, now: o.Now},
-		listeners: map[net.Listener]bool{}, conns: map[*conn]bool{}, perAddr: map[string]int{},
+		listeners: map[net.Listener]bool{}, conns: map[*conn]bool{},
 	}
 	sub, err := st.schema.parseDN(subschemaDN)
 	s.subschemaKey = sub.key
@@ -160,17 +167,20 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // register counts a connection in; false if there are too many or we are closing.
 func (s *Server) register(c *conn) bool {
+	release := func() {}
+	if !c.trusted {
+		var ok bool
+		if release, ok = s.places.Take(c.nc.RemoteAddr()); !ok {
+			return false
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
+		release()
 		return false
 	}
-	if !c.trusted {
-		if len(s.conns) >= s.o.Limits.Connections || c.addr != "" && s.perAddr[c.addr] >= s.o.Limits.PerAddress {
-			return false
-		}
-		s.perAddr[c.addr]++
-	}
+	c.release = release
 	s.conns[c] = true
 	s.running.Add(1)
 	return true
@@ -180,11 +190,7 @@ func (s *Server) unregister(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-	if !c.trusted {
-		if s.perAddr[c.addr]--; s.perAddr[c.addr] <= 0 {
-			delete(s.perAddr, c.addr)
-		}
-	}
+	c.release()
 	s.running.Done()
 }
 

@@ -8,10 +8,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"cmmpd/internal/limit"
 	"cmmpd/internal/mail"
 )
 
@@ -31,14 +33,12 @@ type Outcome struct {
 
 // Options configures an Authenticator.
 type Options struct {
-	Directory      Directory
-	ExemptLoopback bool          // no per-address delays for 127.0.0.0/8 and ::1
-	CacheTTL       time.Duration // how long a verified credential is believed; default 5 min; negative: never
-	CacheEntries   int           // default 20,000
-	Throttle       Throttle
-	Outcome        func(Outcome) // the audit hook; must not block
-	Log            *slog.Logger
-	Now            func() time.Time
+	Directory Directory
+	Exempt    []netip.Prefix // networks without delays per address
+	Limits    Limits
+	Outcome   func(Outcome) // the audit hook; must not block
+	Log       *slog.Logger
+	Now       func() time.Time
 	// Wait passes the time of a delay; nil: a timer.
 	Wait func(ctx context.Context, d time.Duration) error
 }
@@ -67,23 +67,23 @@ func New(o Options) *Authenticator {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.CacheTTL == 0 {
-		o.CacheTTL = 5 * time.Minute
-	}
-	if o.CacheEntries == 0 {
-		o.CacheEntries = 20000
-	}
 	if o.Wait == nil {
 		o.Wait = wait
 	}
-	o.Throttle = o.Throttle.withDefaults()
+	o.Limits = o.Limits.withDefaults()
 	a := &Authenticator{
-		o: o, byAccount: newThrottle(o.Throttle, o.Now), byAddress: newThrottle(o.Throttle.forAddresses(), o.Now),
-		byPair:  newThrottle(o.Throttle, o.Now),
-		waiting: make(chan struct{}, o.Throttle.Waiting), verified: verified{ttl: o.CacheTTL, max: o.CacheEntries, now: o.Now},
+		o: o, byAccount: newThrottle(o.Limits, o.Now), byAddress: newThrottle(o.Limits.forAddresses(), o.Now),
+		byPair:  newThrottle(o.Limits, o.Now),
+		waiting: make(chan struct{}, o.Limits.Waiting), verified: verified{ttl: o.Limits.CredentialTime, max: o.Limits.Credentials, now: o.Now},
 	}
 	rand.Read(a.verified.key[:])
 	return a
+}
+
+// exempt says whether the address of a client is not held against it.
+func (a *Authenticator) exempt(remote string) bool {
+	ip, ok := parseRemote(remote)
+	return ok && limit.Contains(a.o.Exempt, ip)
 }
 
 func wait(ctx context.Context, d time.Duration) error {
@@ -117,7 +117,7 @@ func (a *Authenticator) Login(ctx context.Context, client mail.Client, name, pas
 		tag: a.verified.tag(strings.ToLower(name), password, addressKey(client.Remote)),
 	}
 	t.pair = t.account + "\x00" + t.from
-	t.exempt = t.from == "" || a.o.ExemptLoopback && isLoopback(client.Remote)
+	t.exempt = t.from == "" || a.exempt(client.Remote)
 	if a.byPair.free(t.pair) {
 		if p, known := a.verified.get(t.tag); known {
 			out.Principal = p

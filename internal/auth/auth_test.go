@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -65,6 +66,8 @@ func (f *fixture) login(from, name, password string) error {
 }
 
 const there = "192.0.2.1:4000"
+
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 func TestLogin(t *testing.T) {
 	f := newFixture(Options{})
@@ -189,18 +192,18 @@ func TestSamePasswordAgainCountsOnce(t *testing.T) {
 func TestAddressThrottle(t *testing.T) {
 	for _, c := range []struct {
 		remote func(i int) string
-		exempt bool
+		exempt []netip.Prefix
 		slow   bool
 	}{
-		{func(int) string { return there }, false, true},
-		{func(i int) string { return fmt.Sprintf("[2001:db8::%x]:1", i+1) }, false, true}, // one /64
-		{func(i int) string { return fmt.Sprintf("[2001:db8:0:%x::1]:1", i+1) }, false, false},
-		{func(int) string { return "127.0.0.1:9" }, false, true},
-		{func(int) string { return "127.0.0.1:9" }, true, false},
-		{func(int) string { return "[::ffff:127.0.0.1]:9" }, true, false},
-		{func(int) string { return "pipe" }, false, false},
+		{func(int) string { return there }, nil, true},
+		{func(i int) string { return fmt.Sprintf("[2001:db8::%x]:1", i+1) }, nil, true}, // one /64
+		{func(i int) string { return fmt.Sprintf("[2001:db8:0:%x::1]:1", i+1) }, nil, false},
+		{func(int) string { return "127.0.0.1:9" }, nil, true},
+		{func(int) string { return "127.0.0.1:9" }, loopback, false},
+		{func(int) string { return "[::ffff:127.0.0.1]:9" }, loopback, false},
+		{func(int) string { return "pipe" }, nil, false},
 	} {
-		f := newFixture(Options{ExemptLoopback: c.exempt})
+		f := newFixture(Options{Exempt: c.exempt})
 		for i := range 40 {
 			f.login(c.remote(i), fmt.Sprintf("user%d", i), "x")
 		}
@@ -211,7 +214,7 @@ func TestAddressThrottle(t *testing.T) {
 }
 
 func TestThrottleMemory(t *testing.T) {
-	f := newFixture(Options{ExemptLoopback: true, Throttle: Throttle{Entries: 100}, CacheEntries: 10})
+	f := newFixture(Options{Exempt: loopback, Limits: Limits{Entries: 100, Credentials: 10}})
 	for i := range 8 {
 		f.login("127.0.0.1:1", "alice", fmt.Sprint(i))
 	}
@@ -233,7 +236,7 @@ func TestThrottleMemory(t *testing.T) {
 }
 
 func TestWaitingIsBounded(t *testing.T) {
-	f := newFixture(Options{ExemptLoopback: true, Throttle: Throttle{Waiting: 1}})
+	f := newFixture(Options{Exempt: loopback, Limits: Limits{Waiting: 1}})
 	for i := range 5 {
 		f.login("127.0.0.1:1", "alice", fmt.Sprint(i))
 	}

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Throttle says how failures slow down further attempts; zero fields take the defaults.
-type Throttle struct {
+// Limits say how failures slow down further attempts, and for how long a good one is
+// believed; zero fields take the defaults.
+type Limits struct {
 	Free     int           // failures of an account without a delay; 5
 	FreeFrom int           // failures from one client address without a delay; 20
 	First    time.Duration // the first delay; each further failure doubles it; 1 s
@@ -17,13 +18,19 @@ type Throttle struct {
 	Forget   time.Duration // without failure for so long, all is forgotten; 15 min
 	Entries  int           // accounts, and addresses, that are remembered; 50,000
 	Waiting  int           // attempts that wait at once; 1,000
+
+	CredentialTime time.Duration // how long a verified credential is believed; 5 min; negative: never
+	Credentials    int           // that are remembered; 20,000
 }
 
-func (t Throttle) withDefaults() Throttle {
+// DefaultLimits are what zero fields of Limits become.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
+
+func (l Limits) withDefaults() Limits {
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&t.Free, 5}, {&t.FreeFrom, 20}, {&t.Entries, 50000}, {&t.Waiting, 1000}} {
+	}{{&l.Free, 5}, {&l.FreeFrom, 20}, {&l.Entries, 50000}, {&l.Waiting, 1000}, {&l.Credentials, 20000}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -31,23 +38,23 @@ func (t Throttle) withDefaults() Throttle {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&t.First, time.Second}, {&t.Longest, time.Minute}, {&t.Patience, 10 * time.Second}, {&t.Forget, 15 * time.Minute}} {
+	}{{&l.First, time.Second}, {&l.Longest, time.Minute}, {&l.Patience, 10 * time.Second}, {&l.Forget, 15 * time.Minute}, {&l.CredentialTime, 5 * time.Minute}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
 	}
-	return t
+	return l
 }
 
-func (t Throttle) forAddresses() Throttle {
-	t.Free = t.FreeFrom
-	return t
+func (l Limits) forAddresses() Limits {
+	l.Free = l.FreeFrom
+	return l
 }
 
 // throttle counts failures by key. Attempts under one key go one after another, each
 // a delay after the one before, however many connections make them.
 type throttle struct {
-	lim Throttle
+	lim Limits
 	now func() time.Time
 
 	mu   sync.Mutex
@@ -61,7 +68,7 @@ type failures struct {
 	tag   [32]byte  // what failed last
 }
 
-func newThrottle(lim Throttle, now func() time.Time) *throttle {
+func newThrottle(lim Limits, now func() time.Time) *throttle {
 	return &throttle{lim: lim, now: now, keys: map[string]*failures{}}
 }
 
@@ -173,11 +180,6 @@ func addressKey(remote string) string {
 		return ip.String()
 	}
 	return p.String()
-}
-
-func isLoopback(remote string) bool {
-	ip, ok := parseRemote(remote)
-	return ok && ip.IsLoopback()
 }
 
 func parseRemote(remote string) (netip.Addr, bool) {

@@ -44,13 +44,13 @@ func (in *Intake) Append(ctx context.Context, who *mail.Principal, acct *storage
 func (in *Intake) keep(ctx context.Context, who *mail.Principal, acct mail.AccountID, use func() (string, error), m storage.Append) (storage.Append, func(), error) {
 	none := func() {}
 	if m.Index == nil {
-		m.Index = message.Parse(m.Data, message.Limits{})
+		m.Index = message.Parse(m.Data, in.o.Message)
 	}
 	if m.Index.Defects&(message.LongHeader|message.ManyFields) != 0 {
 		return m, none, mail.E(mail.TooLarge, "the header of the message is too large", nil)
 	}
 	p := &passage{env: &mail.Envelope{ID: mail.NewID(), From: who.Address, To: []mail.Address{who.Address}, Sender: who, Client: mail.Client{Protocol: "imap"}}, path: policy.Append, text: m.Data, index: m.Index}
-	p.header = message.ParseHeader(m.Data, message.Limits{})
+	p.header = message.ParseHeader(m.Data, in.o.Message)
 	if err := in.classifyOwn(ctx, p, acct); err != nil {
 		return m, none, err
 	}
@@ -93,7 +93,7 @@ func (in *Intake) keep(ctx context.Context, who *mail.Principal, acct mail.Accou
 		release()
 		return m, none, err
 	}
-	m.Data, m.Index = sealed, message.Parse(sealed, message.Limits{})
+	m.Data, m.Index = sealed, message.Parse(sealed, in.o.Message)
 	return m, release, nil
 }
 

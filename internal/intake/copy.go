@@ -60,7 +60,7 @@ func (in *Intake) inClear(ctx context.Context, acct *storage.Account, from *stor
 		} else if err != nil {
 			return false, err
 		}
-		p := &passage{path: policy.Append, text: data, header: message.ParseHeader(data, message.Limits{}), index: message.Parse(data, message.Limits{})}
+		p := &passage{path: policy.Append, text: data, header: message.ParseHeader(data, in.o.Message), index: message.Parse(data, in.o.Message)}
 		if err := in.classifyOwn(ctx, p, acct.ID()); err != nil {
 			return false, err
 		}

@@ -56,6 +56,7 @@ type Options struct {
 	Audit     Recorder
 	Policy    *policy.Policy
 	Memory    *limit.Budget    // bytes of messages in flight; default 512 MiB
+	Message   message.Limits   // what is read of a message
 	MaxHops   int              // Received fields of a message; default 50
 	Log       *slog.Logger     // default: nothing is logged
 	Now       func() time.Time // default: time.Now

@@ -17,7 +17,7 @@ import (
 // betray somebody, are cut out of the top-level header; nothing else is touched, so
 // that signatures stay good.
 func (in *Intake) parse(p *passage, raw []byte) error {
-	h := message.ParseHeader(raw, message.Limits{})
+	h := message.ParseHeader(raw, in.o.Message)
 	if hops := len(h.All("Received")); hops > in.o.MaxHops {
 		return mail.E(mail.Refused, fmt.Sprintf("the message has passed %d servers: a loop", hops), nil)
 	}
@@ -29,8 +29,8 @@ func (in *Intake) parse(p *passage, raw []byte) error {
 		own = in.missing(p, h)
 	}
 	p.text = in.splice(p, h, raw, own)
-	p.header = message.ParseHeader(p.text, message.Limits{})
-	p.index = message.Parse(p.text, message.Limits{})
+	p.header = message.ParseHeader(p.text, in.o.Message)
+	p.index = message.Parse(p.text, in.o.Message)
 	if p.index.Defects&(message.LongHeader|message.ManyFields) != 0 {
 		return mail.E(mail.TooLarge, "the header of the message is too large", nil)
 	}

@@ -81,7 +81,7 @@ func (in *Intake) sealFor(p *passage, to []mailbox, bccOf *mail.Address) error {
 		return err
 	}
 	p.bodies = append(p.bodies, storage.Body{
-		Data: sealed, Index: message.Parse(sealed, message.Limits{}), Label: p.label, Entries: in.entries(p, to),
+		Data: sealed, Index: message.Parse(sealed, in.o.Message), Label: p.label, Entries: in.entries(p, to),
 	})
 	return nil
 }

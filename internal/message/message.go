@@ -32,6 +32,9 @@ const (
 	maxDepth           = 100
 )
 
+// DefaultLimits are what zero fields of Limits become.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
+
 func (l Limits) withDefaults() Limits {
 	if l.HeaderBytes <= 0 {
 		l.HeaderBytes = defaultHeaderBytes
