@@ -44,37 +44,47 @@ func (a *Account) Create(ctx context.Context, name, use string) error {
 
 // create makes a mailbox and the missing ones above it. The account is held exclusively.
 func (a *account) create(b *build, e *epoch, name string, use byte) error {
+	made, err := a.createMissing(b, e, append(parents(name), name), use)
+	if err == nil && !made {
+		return mail.E(mail.Exists, "the mailbox exists", nil)
+	}
+	return err
+}
+
+// createMissing makes those of names that are not there, and says whether the last was
+// made, which gets the special use. Any of them may be there: a mailbox outlives those
+// above it.
+func (a *account) createMissing(b *build, e *epoch, names []string, use byte) (last bool, err error) {
 	v, err := b.get(keyOfAccount(string(a.id)))
 	if err != nil {
-		return err
+		return false, err
 	}
 	acct, err := decodeAccount(v)
 	if err != nil {
-		return err
+		return false, err
 	}
-	for _, n := range append(parents(name), name) {
+	for i, n := range names {
 		r, err := a.newMailboxRecord(e, n, 0)
 		if err != nil {
-			return err
+			return false, err
 		}
 		taken, err := b.get(keyOfHash(keyName, acct.number, r.nameHash))
 		if err != nil {
-			return err
+			return false, err
 		}
-		switch {
-		case taken == nil && acct.mailboxCount >= maxMailboxes:
-			return mail.E(mail.TooLarge, "too many mailboxes", nil)
-		case taken == nil:
-			if n == name {
-				r.use = use
-			}
-			b.newMailbox(a, acct.number, &acct, r)
-		case n == name:
-			return mail.E(mail.Exists, "the mailbox exists", nil)
+		if taken != nil {
+			continue
 		}
+		if acct.mailboxCount >= maxMailboxes {
+			return false, mail.E(mail.TooLarge, "too many mailboxes", nil)
+		}
+		if last = i == len(names)-1; last {
+			r.use = use
+		}
+		b.newMailbox(a, acct.number, &acct, r)
 	}
 	b.put(keyOfAccount(string(a.id)), acct.encode())
-	return nil
+	return last, nil
 }
 
 // Delete deletes a mailbox with its messages, durably. Its children stay (RFC 3501, section 6.3.4). The error is of kind
@@ -213,12 +223,8 @@ func (a *Account) Rename(ctx context.Context, from, to string) error {
 		if !found {
 			return errNoMailbox
 		}
-		if above := parents(to); len(above) > 0 {
-			if err := x.create(b, e, above[len(above)-1], 0); err != nil && mail.KindOf(err) != mail.Exists {
-				return err
-			}
-		}
-		return nil
+		_, err := x.createMissing(b, e, parents(to), 0)
+		return err
 	})
 }
 
