@@ -314,6 +314,14 @@ func TestDeepAndLargeGroups(t *testing.T) {
 	if list, err := d.Resolve(context.Background(), addr("g5@works.gov.example")); err != nil || uids(list) != "alice" {
 		t.Error(list, err)
 	}
+	d, _ = newPair(t, b.String(), directory.Options{Limits: directory.Limits{GroupDepth: 20}})
+	if list, err := d.Resolve(context.Background(), addr("g0@works.gov.example")); err != nil || uids(list) != "alice" {
+		t.Error(list, err)
+	}
+	d, _ = newPair(t, b.String(), directory.Options{Limits: directory.Limits{GroupDepth: 20, GroupMembers: 5}})
+	if _, err := d.Resolve(context.Background(), addr("g0@works.gov.example")); mail.KindOf(err) != mail.TooLarge {
+		t.Error(err)
+	}
 }
 
 func TestNewRefuses(t *testing.T) {

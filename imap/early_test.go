@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -239,6 +240,13 @@ func TestConnectionLimits(t *testing.T) {
 			return
 		}
 	}
+}
+
+func TestExemptNetwork(t *testing.T) {
+	ts := earlyServer(t, Limits{ConnectionsPerAddr: 1, Connections: 2}, netip.MustParsePrefix("127.0.0.0/8"))
+	ts.dialClear().talk("S: * OK …")
+	ts.dialClear().talk("S: * OK …")
+	ts.dialClear().talk("S: EOF")
 }
 
 func TestShutdown(t *testing.T) {

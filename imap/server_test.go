@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -110,15 +111,15 @@ func newServerIn(t testing.TB, dir string, lim Limits) *testServer {
 }
 
 // earlyServer is a server without a store, for what comes before log-in.
-func earlyServer(t testing.TB, lim Limits) *testServer {
-	return serverOn(t, &storage.Store{}, lim)
+func earlyServer(t testing.TB, lim Limits, exempt ...netip.Prefix) *testServer {
+	return serverOn(t, &storage.Store{}, lim, exempt...)
 }
 
-func serverOn(t testing.TB, store *storage.Store, lim Limits) *testServer {
+func serverOn(t testing.TB, store *storage.Store, lim Limits, exempt ...netip.Prefix) *testServer {
 	t.Helper()
 	cert, roots := certificate(t)
 	in := &fakeIntake{}
-	srv, err := New(Options{Auth: fakeAuth{}, Store: store, Intake: in, TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Limits: lim})
+	srv, err := New(Options{Auth: fakeAuth{}, Store: store, Intake: in, TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Limits: lim, Exempt: exempt})
 	must(t, err)
 	ts := &testServer{t: t, srv: srv, store: store, intake: in, roots: roots}
 	listen := func(implicit bool) string {

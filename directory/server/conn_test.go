@@ -509,3 +509,19 @@ func TestConnectionsOfOneAddress(t *testing.T) {
 		t.Error("this machine is exempt though nobody said so")
 	}
 }
+
+func TestRequestSize(t *testing.T) {
+	s, _ := newTest(t, Options{Limits: Limits{Message: 1000}})
+	addr, _, _ := listen(t, s, StartTLS)
+	r := dialRaw(t, addr)
+	r.send(request(1, opCompareRequest, func(e *encoder) { e.text(tagOctets, strings.Repeat("x", 900)) }))
+	if _, op, _, err := r.next(); err != nil || op == opExtendedResp {
+		t.Errorf("within the limit: %x, %v", op, err)
+	}
+	r = dialRaw(t, addr)
+	r.send(request(1, opCompareRequest, func(e *encoder) { e.text(tagOctets, strings.Repeat("x", 1100)) }))
+	if id, op, code, err := r.next(); err != nil || id != 0 || op != opExtendedResp || code != int(protocolError) {
+		t.Errorf("beyond: %d %x %d %v", id, op, code, err)
+	}
+	r.closed()
+}

@@ -329,3 +329,11 @@ func TestChangedIsCalledBeforeImportReturns(t *testing.T) {
 		t.Error("Changed was not called")
 	}
 }
+
+func TestImportSize(t *testing.T) {
+	s := openTest(t, Options{Limits: Limits{ImportBytes: 2000}})
+	_, err := s.Import(context.Background(), strings.NewReader("version: 1\n"+strings.Repeat("# a comment\n", 200)), "test")
+	if mail.KindOf(err) != mail.TooLarge && mail.KindOf(err) != mail.Invalid {
+		t.Error(err)
+	}
+}

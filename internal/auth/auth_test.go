@@ -257,3 +257,39 @@ func TestWaitEndsWithTheClient(t *testing.T) {
 		t.Error("waited an hour")
 	}
 }
+
+// TestThrottleLimits gives each limit another value than its default.
+func TestThrottleLimits(t *testing.T) {
+	f := newFixture(Options{Limits: Limits{Free: 1, FreeFrom: 1000, First: 3 * time.Second, Longest: 5 * time.Second, Patience: 6 * time.Second, Forget: time.Minute}})
+	f.login(there, "alice", "0")
+	for i, want := range []time.Duration{3, 5, 5} {
+		before := f.waited
+		f.login(there, "alice", fmt.Sprint(i+1))
+		if d := f.waited - before; d != want*time.Second {
+			t.Errorf("attempt %d waited %v, want %ds", i+2, d, want)
+		}
+	}
+	f.byAccount.keys["alice"].next = f.now.Add(7 * time.Second)
+	if err := f.login(there, "alice", "x"); mail.KindOf(err) != mail.Busy {
+		t.Errorf("beyond patience: %v", err)
+	}
+	f.now = f.now.Add(61 * time.Second)
+	if before := f.waited; f.login(there, "alice", "good") != nil || f.waited != before {
+		t.Error("not forgotten after a minute")
+	}
+
+	f = newFixture(Options{Limits: Limits{FreeFrom: 2}})
+	for i := range 3 {
+		f.login(there, fmt.Sprint("user", i), "x")
+	}
+	if f.waited != time.Second {
+		t.Errorf("the third failure from one address waited %v", f.waited)
+	}
+
+	f = newFixture(Options{Limits: Limits{CredentialTime: time.Second}})
+	f.login(there, "alice", "good")
+	f.now = f.now.Add(2 * time.Second)
+	if f.login(there, "alice", "good"); f.dir.binds != 2 {
+		t.Errorf("%d binds: believed for too long", f.dir.binds)
+	}
+}

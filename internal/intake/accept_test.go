@@ -417,6 +417,27 @@ func TestLoopsAndLimits(t *testing.T) {
 	w.refused(err, mail.TooLarge, "blind recipients")
 }
 
+func TestMessageLimits(t *testing.T) {
+	w := newWorld(t)
+	w.in.o.Message, w.in.o.MaxHops = message.Limits{HeaderBytes: 2000, Fields: 30, Parts: 3, Depth: 1}, 3
+	_, err := w.receive("bob", "X: "+strings.Repeat("x", 2000)+"\n"+hello)
+	w.refused(err, mail.TooLarge, "header")
+	_, err = w.receive("bob", strings.Repeat("X: x\n", 40)+hello)
+	w.refused(err, mail.TooLarge, "header")
+	_, err = w.receive("bob", strings.Repeat("Received: from a by b; c\n", 4)+hello)
+	w.refused(err, mail.Refused, "loop")
+	_, err = w.receive("bob", "From: a@example.org\nContent-Type: multipart/mixed; boundary=a\n\n"+strings.Repeat("--a\n\nx\n", 10)+"--a--\n")
+	w.must(err)
+	if x := w.last().Bodies[0].Index; x.Defects&message.TooManyParts == 0 {
+		t.Errorf("defects %v", x.Defects)
+	}
+	_, err = w.receive("bob", "From: a@example.org\nContent-Type: multipart/mixed; boundary=a\n\n--a\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n--b--\n--a--\n")
+	w.must(err)
+	if x := w.last().Bodies[0].Index; x.Defects&message.TooDeep == 0 {
+		t.Errorf("defects %v", x.Defects)
+	}
+}
+
 func TestDirectoryDown(t *testing.T) {
 	w := newWorld(t)
 	who := w.principal("alice")
