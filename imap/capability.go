@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"strconv"
 	"strings"
 
 	"cmmpd/imap/wire"
@@ -12,7 +13,8 @@ func (s *session) capabilities() string {
 	switch {
 	case s.user != nil:
 		caps = append(caps, "ENABLE", "IDLE", "UIDPLUS", "MOVE", "SPECIAL-USE", "CREATE-SPECIAL-USE", "NAMESPACE", "UNSELECT", "CHILDREN",
-			"CONDSTORE", "QRESYNC")
+			"CONDSTORE", "QRESYNC", "ESEARCH", "SEARCHRES", "LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE",
+			"APPENDLIMIT="+strconv.FormatInt(s.srv.o.Limits.MessageBytes, 10), "OBJECTID", "SAVEDATE")
 	case s.secure:
 		caps = append(caps, "AUTH=PLAIN", "AUTH=LOGIN")
 	default:

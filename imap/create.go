@@ -29,7 +29,14 @@ func cmdCreate(s *session, p *wire.Parser) (string, error) {
 	if err := p.End(); err != nil {
 		return "", err
 	}
-	return "", s.user.acct.Create(s.ctx, name, use)
+	if err := s.user.acct.Create(s.ctx, name, use); err != nil {
+		return "", err
+	}
+	st, err := s.user.acct.Status(s.ctx, name)
+	if err != nil {
+		return "", nil // another session has deleted it at once
+	}
+	return "MAILBOXID (" + st.MailboxID + ")", nil // RFC 8474, section 4.1
 }
 
 // specialUse is the attribute in our spelling, "" for one that a mailbox cannot have.

@@ -207,6 +207,12 @@ func (f *fetch) respond(seq uint32, m *storage.Msg, src *source) error {
 			c.out = wire.AppendNumber(append(c.out, "UID "...), m.UID)
 		case wire.FetchFlags:
 			c.out = s.view.appendFlags(c.out, m)
+		case wire.FetchEmailID:
+			c.out = append(append(append(c.out, "EMAILID ("...), m.EmailID.String()...), ')')
+		case wire.FetchThreadID:
+			c.out = append(append(append(c.out, "THREADID ("...), m.ThreadID.Thread()...), ')')
+		case wire.FetchSaveDate:
+			c.out = wire.AppendDateTime(append(c.out, "SAVEDATE "...), m.SaveDate)
 		case wire.FetchModSeq:
 			c.out = appendModSeq(c.out, m)
 		case wire.FetchInternalDate:

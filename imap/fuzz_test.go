@@ -83,16 +83,17 @@ func playOn(t *testing.T, ts *testServer, nc net.Conn) {
 }
 
 // varying is what differs between two runs of the same dialogue.
-var varying = regexp.MustCompile(`(UIDVALIDITY|APPENDUID|COPYUID|INTERNALDATE) ("[^"]*"|\d+)`)
+var varying = regexp.MustCompile(`(UIDVALIDITY|MAILBOXID|EMAILID|THREADID|SAVEDATE|APPENDUID|COPYUID|INTERNALDATE) ("[^"]*"|\([^)]*\)|\d+)`)
 
 func FuzzSession(f *testing.F) {
 	ts := newServer(f, Limits{MessageBytes: 10_000, LineBytes: 1000})
 	for state, in := range map[int]string{
-		0: "a CAPABILITY\r\nb LOGIN x y\r\nc ID NIL\r\nd LOGOUT\r\n",
-		1: "a LOGIN {5+}\r\nalice wrong\r\nb AUTHENTICATE PLAIN\r\nAGEAYg==\r\nGET / HTTP/1.1\r\n",
-		2: "a LIST \"\" (% *) RETURN (STATUS (MESSAGES))\r\nb CREATE x/y\r\nc RENAME x z\r\nd APPEND z/y {3+}\r\na:b\r\ne STATUS z/y (UIDNEXT)\r\n",
-		3: "a FETCH 1:* (FLAGS BODY[]<1.3> BODYSTRUCTURE)\r\nb STORE 1 +FLAGS (\\Deleted)\r\nc SEARCH OR SEEN TEXT a\r\nd UID MOVE 1 Trash\r\ne EXPUNGE\r\nf IDLE\r\nDONE\r\n",
-		7: "a ENABLE QRESYNC\r\nb SELECT INBOX (QRESYNC (1 1 1:9 (1 1)))\r\nc STORE 1 (UNCHANGEDSINCE 9) +FLAGS.SILENT (\\Deleted)\r\nd UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)\r\ne EXPUNGE\r\nf SEARCH MODSEQ 1\r\n",
+		0:  "a CAPABILITY\r\nb LOGIN x y\r\nc ID NIL\r\nd LOGOUT\r\n",
+		1:  "a LOGIN {5+}\r\nalice wrong\r\nb AUTHENTICATE PLAIN\r\nAGEAYg==\r\nGET / HTTP/1.1\r\n",
+		2:  "a LIST \"\" (% *) RETURN (STATUS (MESSAGES))\r\nb CREATE x/y\r\nc RENAME x z\r\nd APPEND z/y {3+}\r\na:b\r\ne STATUS z/y (UIDNEXT)\r\n",
+		3:  "a FETCH 1:* (FLAGS BODY[]<1.3> BODYSTRUCTURE)\r\nb STORE 1 +FLAGS (\\Deleted)\r\nc SEARCH OR SEEN TEXT a\r\nd UID MOVE 1 Trash\r\ne EXPUNGE\r\nf IDLE\r\nDONE\r\n",
+		7:  "a ENABLE QRESYNC\r\nb SELECT INBOX (QRESYNC (1 1 1:9 (1 1)))\r\nc STORE 1 (UNCHANGEDSINCE 9) +FLAGS.SILENT (\\Deleted)\r\nd UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)\r\ne EXPUNGE\r\nf SEARCH MODSEQ 1\r\n",
+		11: "a SEARCH RETURN (SAVE MIN COUNT) ALL\r\nb FETCH $ (EMAILID THREADID SAVEDATE)\r\nc LIST (SUBSCRIBED RECURSIVEMATCH) \"\" (*) RETURN (STATUS (SIZE MAILBOXID))\r\nd UID COPY $ Trash\r\n",
 	} {
 		f.Add(state, []byte(in))
 	}

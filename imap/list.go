@@ -11,15 +11,15 @@ import (
 	"cmmpd/storage"
 )
 
-// listing is what a LIST asks for (RFC 3501, section 6.3.8, with the selection and
-// return options of RFC 5258 that RFC 6154 needs).
+// listing is what a LIST asks for (RFC 3501, section 6.3.8; RFC 5258, 5819, 6154).
 type listing struct {
 	reference string
 	patterns  []string
+	extended  bool // it is written in the way of RFC 5258
 
 	subscribed, specialUse bool // selection: only those
+	recursive              bool // selection: and what is above them
 	returnSubscribed       bool
-	returnSpecialUse       bool
 	returnStatus           []statusItem
 }
 
@@ -33,12 +33,12 @@ func cmdList(s *session, p *wire.Parser) (string, error) {
 	l.takeNames(p)
 	if p.Err() == nil && !p.AtEnd() {
 		p.SP()
-		l.takeReturn(p)
+		l.takeReturn(s, p)
 	}
 	if err := p.End(); err != nil {
 		return "", err
 	}
-	if len(l.patterns) == 1 && l.patterns[0] == "" && !l.subscribed && !l.specialUse {
+	if len(l.patterns) == 1 && l.patterns[0] == "" && !l.extended {
 		s.untagged(`LIST (\Noselect) "/" ""`) // only the separator is wanted
 		return "", nil
 	}
@@ -49,13 +49,11 @@ func cmdList(s *session, p *wire.Parser) (string, error) {
 	match := matcher(&l)
 	for i := range boxes {
 		b := &boxes[i]
-		if !match(b.Name) || l.subscribed && !b.Subscribed || l.specialUse && b.SpecialUse == "" {
+		below := l.recursive && l.selectedBelow(boxes[i+1:], b.Name)
+		if !match(b.Name) || !l.selects(b) && !below {
 			continue
 		}
-		if !b.Exists && !b.HasChildren && !l.subscribed {
-			continue // nothing but a subscription
-		}
-		s.sendList("LIST", b.Name, l.attributes(b))
+		s.sendList("LIST", b.Name, l.attributes(b), l.childInfo(below))
 		if len(l.returnStatus) > 0 && b.Exists {
 			if err := s.status(b.Name, l.returnStatus); err != nil && mail.KindOf(err) != mail.NotFound {
 				return "", err
@@ -65,24 +63,69 @@ func cmdList(s *session, p *wire.Parser) (string, error) {
 	return "", nil
 }
 
+// selects says whether a mailbox is one of those wanted. A name that is nothing but subscribed is listed
+// only where subscriptions are asked for.
+func (l *listing) selects(b *storage.MailboxInfo) bool {
+	switch {
+	case l.subscribed && !b.Subscribed, l.specialUse && b.SpecialUse == "":
+		return false
+	}
+	return b.Exists || b.HasChildren || l.subscribed
+}
+
+// selectedBelow says whether a mailbox below name, of those that follow it in the list, is wanted.
+func (l *listing) selectedBelow(after []storage.MailboxInfo, name string) bool {
+	for i := range after {
+		if !strings.HasPrefix(after[i].Name, name+"/") {
+			return false
+		}
+		if l.selects(&after[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// childInfo is the extended data item of that name (RFC 5258, section 4).
+func (l *listing) childInfo(below bool) string {
+	var options []string
+	if l.subscribed {
+		options = append(options, `"SUBSCRIBED"`)
+	}
+	if l.specialUse {
+		options = append(options, `"SPECIAL-USE"`)
+	}
+	if !below {
+		return ""
+	}
+	return ` ("CHILDINFO" (` + strings.Join(options, " ") + `))`
+}
+
 func (l *listing) takeSelection(p *wire.Parser) {
+	l.extended = true
 	p.List(func() {
 		switch p.Word() {
 		case "SUBSCRIBED":
 			l.subscribed, l.returnSubscribed = true, true
 		case "SPECIAL-USE":
-			l.specialUse, l.returnSpecialUse = true, true
+			l.specialUse = true
+		case "RECURSIVEMATCH":
+			l.recursive = true
 		case "REMOTE": // there are none
 		default:
 			p.Fail(&wire.Error{Text: "Unknown selection option"})
 		}
 	})
+	if l.recursive && !l.subscribed && !l.specialUse {
+		p.Fail(&wire.Error{Text: "RECURSIVEMATCH needs another selection option"})
+	}
 }
 
 func (l *listing) takeNames(p *wire.Parser) {
 	l.reference = decodePattern(p, p.AString())
 	p.SP()
 	if p.Peek() == '(' {
+		l.extended = true
 		p.List(func() { l.patterns = append(l.patterns, decodePattern(p, p.ListMailbox())) })
 		return
 	}
@@ -101,7 +144,8 @@ func decodePattern(p *wire.Parser, s string) string {
 	return norm.NFC.String(name)
 }
 
-func (l *listing) takeReturn(p *wire.Parser) {
+func (l *listing) takeReturn(s *session, p *wire.Parser) {
+	l.extended = true
 	if p.Word() != "RETURN" {
 		p.Fail(&wire.Error{Text: "Missing or malformed argument"})
 	}
@@ -110,12 +154,10 @@ func (l *listing) takeReturn(p *wire.Parser) {
 		switch p.Word() {
 		case "SUBSCRIBED":
 			l.returnSubscribed = true
-		case "CHILDREN": // always told
-		case "SPECIAL-USE":
-			l.returnSpecialUse = true
+		case "CHILDREN", "SPECIAL-USE": // always told
 		case "STATUS":
 			p.SP()
-			l.returnStatus = takeStatusItems(p)
+			l.returnStatus = s.takeStatusItems(p)
 		default:
 			p.Fail(&wire.Error{Text: "Unknown return option"})
 		}
@@ -147,7 +189,10 @@ func matcher(l *listing) func(name string) bool {
 // attributes of one mailbox in a response.
 func (l *listing) attributes(b *storage.MailboxInfo) []string {
 	var attrs []string
-	if !b.Exists {
+	switch {
+	case !b.Exists && l.extended:
+		attrs = append(attrs, string(imap.MailboxAttrNonExistent))
+	case !b.Exists:
 		attrs = append(attrs, string(imap.MailboxAttrNoSelect))
 	}
 	if b.HasChildren {
@@ -164,10 +209,10 @@ func (l *listing) attributes(b *storage.MailboxInfo) []string {
 	return attrs
 }
 
-func (s *session) sendList(response, name string, attrs []string) {
+func (s *session) sendList(response, name string, attrs []string, extended string) {
 	s.c.write("* " + response + " ")
 	b := wire.AppendFlags(s.c.out, attrs)
 	b = append(b, ` "/" `...)
-	s.c.out = wire.AppendMailbox(b, name)
+	s.c.out = append(wire.AppendMailbox(b, name), extended...)
 	s.c.end()
 }

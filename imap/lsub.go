@@ -13,6 +13,7 @@ import (
 func cmdLsub(s *session, p *wire.Parser) (string, error) {
 	var l listing
 	l.takeNames(p)
+	l.extended = false
 	if err := p.End(); err != nil {
 		return "", err
 	}
@@ -30,7 +31,7 @@ func cmdLsub(s *session, p *wire.Parser) (string, error) {
 		}
 		if match(b.Name) {
 			shown[b.Name] = true
-			s.sendList("LSUB", b.Name, l.attributes(b))
+			s.sendList("LSUB", b.Name, l.attributes(b), "")
 		}
 	}
 	if !percent {
@@ -44,7 +45,7 @@ func cmdLsub(s *session, p *wire.Parser) (string, error) {
 		for at := strings.LastIndexByte(b.Name, '/'); at > 0; at = strings.LastIndexByte(b.Name[:at], '/') {
 			if parent := b.Name[:at]; !shown[parent] && match(parent) {
 				shown[parent] = true
-				s.sendList("LSUB", parent, []string{string(imap.MailboxAttrNoSelect)})
+				s.sendList("LSUB", parent, []string{string(imap.MailboxAttrNoSelect)}, "")
 			}
 		}
 	}

@@ -30,6 +30,7 @@ type query struct {
 // node is a wire.SearchKey made ready.
 type node struct {
 	op     wire.SearchOp
+	value  string
 	ranges []wire.Range // of SeqSet and UIDSet
 	name   string
 	flag   string
@@ -64,6 +65,8 @@ func (q *query) compile(k *wire.SearchKey) node {
 		}
 	case wire.KeyHasFlag:
 		n.flag = k.Value
+	case wire.KeyEmailID, wire.KeyThreadID:
+		n.value = k.Value
 	case wire.KeySentBefore, wire.KeySentOn, wire.KeySentSince:
 		n.cost = costSummary
 	case wire.KeyHeader:
@@ -158,6 +161,16 @@ func (q *query) eval(n *node) (bool, error) {
 		return wire.DayOf(m.InternalDate) == n.day, nil
 	case wire.KeySince:
 		return wire.DayOf(m.InternalDate) >= n.day, nil
+	case wire.KeyEmailID:
+		return m.EmailID.String() == n.value, nil
+	case wire.KeyThreadID:
+		return m.ThreadID.Thread() == n.value, nil
+	case wire.KeySavedBefore:
+		return wire.DayOf(m.SaveDate) < n.day, nil
+	case wire.KeySavedOn:
+		return wire.DayOf(m.SaveDate) == n.day, nil
+	case wire.KeySavedSince:
+		return wire.DayOf(m.SaveDate) >= n.day, nil
 	case wire.KeyModSeq:
 		return m.ModSeq >= uint64(n.n), nil
 	case wire.KeyLarger:

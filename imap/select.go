@@ -52,6 +52,7 @@ func (s *session) selectMailbox(p *wire.Parser, readOnly bool) (string, error) {
 	}
 	s.untagged(fmt.Sprintf("OK [UIDVALIDITY %d] UIDs valid", st.UIDValidity))
 	s.untagged(fmt.Sprintf("OK [UIDNEXT %d] Next UID", st.UIDNext))
+	s.untagged("OK [MAILBOXID (" + mbox.ID() + ")] Identity")
 	s.untagged(fmt.Sprintf("OK [HIGHESTMODSEQ %d] Highest", st.HighestModSeq))
 	if r := params.Resync; r != nil && r.UIDValidity == st.UIDValidity {
 		if err := s.resync(r, &st); err != nil {

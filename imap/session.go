@@ -300,6 +300,10 @@ func (s *session) dispatch() {
 	if !p.AtEnd() {
 		p.SP()
 	}
+	p.UID = s.uid
+	if s.view != nil {
+		p.Saved = s.view.savedAs
+	}
 	code, err := cmd.run(s, p)
 	if s.c.err != nil || errors.Is(err, errAnswered) {
 		s.over = true

@@ -5,20 +5,26 @@ import (
 	"cmmpd/storage"
 )
 
-// statusItem is what STATUS can ask for (RFC 3501, section 6.3.10).
+// statusItem is what STATUS can ask for (RFC 3501, section 6.3.10): a number, or with id an
+// object's name in parentheses.
 type statusItem struct {
 	name  string
 	value func(st *storage.Status) uint64
+	id    func(st *storage.Status) string
 }
 
-func statusItems() []statusItem {
+func (s *session) statusItems() []statusItem {
 	return []statusItem{
-		{"MESSAGES", func(st *storage.Status) uint64 { return uint64(st.Messages) }},
-		{"RECENT", func(st *storage.Status) uint64 { return uint64(st.Recent) }},
-		{"UIDNEXT", func(st *storage.Status) uint64 { return uint64(st.UIDNext) }},
-		{"UIDVALIDITY", func(st *storage.Status) uint64 { return uint64(st.UIDValidity) }},
-		{"HIGHESTMODSEQ", func(st *storage.Status) uint64 { return st.HighestModSeq }},
-		{"UNSEEN", func(st *storage.Status) uint64 { return uint64(st.Unseen) }},
+		{name: "MESSAGES", value: func(st *storage.Status) uint64 { return uint64(st.Messages) }},
+		{name: "RECENT", value: func(st *storage.Status) uint64 { return uint64(st.Recent) }},
+		{name: "UIDNEXT", value: func(st *storage.Status) uint64 { return uint64(st.UIDNext) }},
+		{name: "UIDVALIDITY", value: func(st *storage.Status) uint64 { return uint64(st.UIDValidity) }},
+		{name: "UNSEEN", value: func(st *storage.Status) uint64 { return uint64(st.Unseen) }},
+		{name: "DELETED", value: func(st *storage.Status) uint64 { return uint64(st.Deleted) }},
+		{name: "SIZE", value: func(st *storage.Status) uint64 { return uint64(st.Size) }},
+		{name: "HIGHESTMODSEQ", value: func(st *storage.Status) uint64 { return st.HighestModSeq }},
+		{name: "APPENDLIMIT", value: func(*storage.Status) uint64 { return uint64(s.srv.o.Limits.MessageBytes) }},
+		{name: "MAILBOXID", id: func(st *storage.Status) string { return st.MailboxID }},
 	}
 }
 
@@ -26,7 +32,7 @@ func statusItems() []statusItem {
 func cmdStatus(s *session, p *wire.Parser) (string, error) {
 	name := mailboxName(p)
 	p.SP()
-	items := takeStatusItems(p)
+	items := s.takeStatusItems(p)
 	if err := p.End(); err != nil {
 		return "", err
 	}
@@ -52,8 +58,8 @@ func (s *session) status(name string, items []statusItem) error {
 }
 
 // takeStatusItems takes the list of items.
-func takeStatusItems(p *wire.Parser) []statusItem {
-	known := statusItems()
+func (s *session) takeStatusItems(p *wire.Parser) []statusItem {
+	known := s.statusItems()
 	var items []statusItem
 	p.List(func() {
 		word := p.Word()
@@ -78,7 +84,12 @@ func (s *session) sendStatus(name string, items []statusItem, st *storage.Status
 		if i > 0 {
 			b = append(b, ' ')
 		}
-		b = wire.AppendNumber(append(append(b, it.name...), ' '), it.value(st))
+		b = append(append(b, it.name...), ' ')
+		if it.id != nil {
+			b = append(append(append(b, '('), it.id(st)...), ')')
+			continue
+		}
+		b = wire.AppendNumber(b, it.value(st))
 	}
 	s.c.out = append(b, ')')
 	s.c.end()

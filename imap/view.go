@@ -26,6 +26,7 @@ type view struct {
 	top      uint32       // the greatest UID ever seen
 	told     []told       // the session's own changes in the command at hand; ascending
 	keywords int          // how many keywords the client knows of
+	saved    []wire.Range // UIDs: what the last SEARCH that was to save has found; ascending
 }
 
 // told is a change of flags that the client knows of already, because it made it.

@@ -100,7 +100,7 @@ func (p *Parser) resync() *Resync {
 
 // knownSet is a set without "*".
 func (p *Parser) knownSet() Set {
-	s := p.Set()
+	s := p.plainSet()
 	for _, r := range s {
 		if r.Start == 0 || r.Stop == 0 {
 			p.bad("A set with * in it")

@@ -23,6 +23,9 @@ const (
 	FetchRFC822Header
 	FetchRFC822Text
 	FetchModSeq
+	FetchEmailID
+	FetchThreadID
+	FetchSaveDate
 )
 
 // FetchItem is one data item that a client asks for.
@@ -93,6 +96,12 @@ func (p *Parser) fetchItem() FetchItem {
 		return FetchItem{Kind: FetchInternalDate}
 	case "RFC822.SIZE":
 		return FetchItem{Kind: FetchSize}
+	case "EMAILID":
+		return FetchItem{Kind: FetchEmailID}
+	case "THREADID":
+		return FetchItem{Kind: FetchThreadID}
+	case "SAVEDATE":
+		return FetchItem{Kind: FetchSaveDate}
 	case "MODSEQ":
 		return FetchItem{Kind: FetchModSeq}
 	case "ENVELOPE":

@@ -10,6 +10,9 @@ import (
 // every method returns a zero value, and Err and End return it. So a command is
 // parsed first, to its end, and only then carried out.
 type Parser struct {
+	UID   bool               // the command's sets are of UIDs
+	Saved func(uid bool) Set // the result of the last search that was saved, as sequence numbers or UIDs; nil: there is none
+
 	c     *Command
 	lim   Limits
 	i     int // piece

@@ -10,25 +10,30 @@ type SearchOp uint8
 
 // The operations of SEARCH (RFC 3501, section 6.4.4). FROM, TO and their like are KeyHeader.
 const (
-	KeyAll        SearchOp = iota
-	KeyAnd                 // all of Keys
-	KeyOr                  // one of the two Keys
-	KeyNot                 // not Keys[0]
-	KeySeqSet              // Set, of sequence numbers
-	KeyUIDSet              // Set, of UIDs
-	KeyHasFlag             // Value: a flag, \Recent too
-	KeyBefore              // Day: the internal date
-	KeyOn                  //
-	KeySince               //
-	KeySentBefore          // Day: the Date field
-	KeySentOn              //
-	KeySentSince           //
-	KeyLarger              // N octets
-	KeySmaller             //
-	KeyHeader              // the field Name holds Value; an empty Value: there is such a field
-	KeyBody                // Value in the text
-	KeyText                // Value in header or text
-	KeyModSeq              // N: the mod-sequence is not less
+	KeyAll         SearchOp = iota
+	KeyAnd                  // all of Keys
+	KeyOr                   // one of the two Keys
+	KeyNot                  // not Keys[0]
+	KeySeqSet               // Set, of sequence numbers
+	KeyUIDSet               // Set, of UIDs
+	KeyHasFlag              // Value: a flag, \Recent too
+	KeyBefore               // Day: the internal date
+	KeyOn                   //
+	KeySince                //
+	KeySentBefore           // Day: the Date field
+	KeySentOn               //
+	KeySentSince            //
+	KeyLarger               // N octets
+	KeySmaller              //
+	KeyHeader               // the field Name holds Value; an empty Value: there is such a field
+	KeyBody                 // Value in the text
+	KeyText                 // Value in header or text
+	KeyModSeq               // N: the mod-sequence is not less
+	KeyEmailID              // Value
+	KeyThreadID             // Value
+	KeySavedBefore          // Day: the save date
+	KeySavedOn              //
+	KeySavedSince           //
 )
 
 // SearchKey is one key of a SEARCH, or a group.
@@ -94,8 +99,8 @@ func (p *Parser) searchKey() SearchKey {
 		k := p.searchKeys(func() bool { return p.Peek() == ')' })
 		p.Want(')')
 		return k
-	case c == '*' || isDigit(c):
-		return SearchKey{Op: KeySeqSet, Set: p.Set()}
+	case c == '*' || c == '$' || isDigit(c):
+		return SearchKey{Op: KeySeqSet, Set: p.setOf(false)}
 	}
 	word := p.Word()
 	if flag, ok := strings.CutPrefix(word, "UN"); ok && flag != "" && flag != "KEYWORD" {
@@ -107,7 +112,7 @@ func (p *Parser) searchKey() SearchKey {
 		return k
 	}
 	switch word {
-	case "ALL":
+	case "ALL", "SAVEDATESUPPORTED": // every mailbox has save dates
 		return SearchKey{Op: KeyAll}
 	case "NEW":
 		return SearchKey{Op: KeyAnd, Keys: []SearchKey{{Op: KeyHasFlag, Value: `\Recent`}, not(SearchKey{Op: KeyHasFlag, Value: `\Seen`})}}
@@ -123,7 +128,7 @@ func (p *Parser) searchKey() SearchKey {
 		p.SP()
 		return SearchKey{Op: KeyOr, Keys: []SearchKey{a, p.searchKey()}}
 	case "UID":
-		return SearchKey{Op: KeyUIDSet, Set: p.Set()}
+		return SearchKey{Op: KeyUIDSet, Set: p.setOf(true)}
 	case "KEYWORD":
 		return SearchKey{Op: KeyHasFlag, Value: p.Atom()}
 	case "UNKEYWORD":
@@ -140,6 +145,10 @@ func (p *Parser) searchKey() SearchKey {
 		return SearchKey{Op: KeyHeader, Name: name, Value: p.searchString()}
 	case "MODSEQ":
 		return p.searchModSeq()
+	case "EMAILID":
+		return SearchKey{Op: KeyEmailID, Value: p.AString()}
+	case "THREADID":
+		return SearchKey{Op: KeyThreadID, Value: p.AString()}
 	case "BODY":
 		return SearchKey{Op: KeyBody, Value: p.searchString()}
 	case "TEXT":
@@ -177,6 +186,12 @@ func dayKey(word string) (SearchOp, bool) {
 		return KeySentOn, true
 	case "SENTSINCE":
 		return KeySentSince, true
+	case "SAVEDBEFORE":
+		return KeySavedBefore, true
+	case "SAVEDON":
+		return KeySavedOn, true
+	case "SAVEDSINCE":
+		return KeySavedSince, true
 	}
 	return 0, false
 }

@@ -13,8 +13,19 @@ type Set []imap.SeqRange
 // Range is a closed range of sequence numbers or UIDs.
 type Range struct{ First, Last uint32 }
 
-// Set takes a sequence-set (RFC 3501: sequence-set).
-func (p *Parser) Set() Set {
+// Set takes a sequence-set (RFC 3501: sequence-set) of what the command is about: UIDs if UID is set. "$" stands
+// for what Saved gives (RFC 5182).
+func (p *Parser) Set() Set { return p.setOf(p.UID) }
+
+func (p *Parser) setOf(uid bool) Set {
+	if p.Saved != nil && p.Take('$') {
+		return p.Saved(uid)
+	}
+	return p.plainSet()
+}
+
+// plainSet is a set of numbers.
+func (p *Parser) plainSet() Set {
 	var s Set
 	for p.element() {
 		r := imap.SeqRange{Start: p.seqNumber()}
