@@ -26,6 +26,11 @@ const (
 	LabelLower      = "label.lower"    // a message's label was lowered
 	RecordsSearch   = "records.search" // a search over accounts of others
 	RecordsDispose  = "records.dispose"
+	QueueList       = "queue.list" // somebody looked who writes to whom outside
+	QueueHold       = "queue.hold"
+	QueueRelease    = "queue.release"
+	QueueRetry      = "queue.retry"
+	QueueRemove     = "queue.remove" // a message was taken out of the queue undelivered
 
 	// Recorded or counted: Note.
 	ServerStart = "server.start"
@@ -35,6 +40,7 @@ const (
 	MailRefused = "mail.refused" // a rule refused a message or a recipient
 	MailSealed  = "mail.sealed"  // the gateway encrypted a confidential message
 	MailPassed  = "mail.passed"  // a confidential message came encrypted and was let through
+	MailUntold  = "mail.untold"  // a delivery failed or is late and its sender could not be told
 
 	// Written by the log itself.
 	AuditGap = "audit.gap" // count says how many notes were lost
@@ -44,9 +50,10 @@ const (
 func ClassOf(typ string) Class {
 	switch typ {
 	case DirectoryImport, DirectoryExport, StoreCheck, StoreBackup, StoreRestore, AuditExport, KeystoreUse,
-		AccountOpen, ConfigChange, ApprovalGive, LabelLower, RecordsSearch, RecordsDispose:
+		AccountOpen, ConfigChange, ApprovalGive, LabelLower, RecordsSearch, RecordsDispose,
+		QueueList, QueueHold, QueueRelease, QueueRetry, QueueRemove:
 		return Must
-	case ServerStart, ServerStop, StoreOpen, AuthLogin, MailRefused, MailSealed, MailPassed, AuditGap:
+	case ServerStart, ServerStop, StoreOpen, AuthLogin, MailRefused, MailSealed, MailPassed, MailUntold, AuditGap:
 		return Count
 	}
 	return Unknown

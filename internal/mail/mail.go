@@ -86,9 +86,12 @@ type Envelope struct {
 	Size   int64      // the announced size; 0 if none was
 }
 
+// ProtocolQueue is the Protocol of what our own queue hands in: reports on deliveries.
+const ProtocolQueue = "queue"
+
 // Client says where a message or a command came from, for trace fields and audit.
 type Client struct {
-	Protocol string // "smtp", "submission", "submissions", "imap", "imaps", "ldap", "admin"
+	Protocol string // "smtp", "submission", "submissions", "imap", "imaps", "ldap", "admin", ProtocolQueue
 	Remote   string // address and port
 	Helo     string // the name given in EHLO
 	TLS      string // version and cipher suite; empty if the line is in clear
