@@ -2,6 +2,8 @@ package intake
 
 import (
 	"context"
+	"strings"
+	"unicode/utf8"
 
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
@@ -53,14 +55,31 @@ func (in *Intake) threadAccounts(p *passage) []mail.AccountID {
 
 // signals are what the header says of the label.
 func signals(h message.Header) policy.Signals {
-	s := policy.Signals{SIOLabel: h.All("SIO-Label"), Classification: h.All("X-Classification"), Sensitivity: h.All("Sensitivity"), Subject: h.All("Subject")}
-	for i := range s.Subject {
-		s.Subject[i] = message.DecodeWords(s.Subject[i])
-	}
-	for i := range s.Classification {
-		s.Classification[i] = message.DecodeWords(s.Classification[i])
+	s := policy.Signals{Classification: readings(h, "X-Classification"), Sensitivity: readings(h, "Sensitivity"), Subject: readings(h, "Subject")}
+	for _, v := range readings(h, "SIO-Label") {
+		s.SIOLabel = append(s.SIOLabel, v)
+		for _, p := range message.ParseParams(v) {
+			if p.Name == "marking" { // as the policy would not see it: extended by RFC 2231
+				s.SIOLabel = append(s.SIOLabel, p.Value)
+			}
+		}
 	}
 	return s
+}
+
+// readings are the values of a field, decoded. One in 8-bit characters that say nothing
+// of their charset is read in each way that is common here.
+func readings(h message.Header, name string) []string {
+	var out []string
+	for _, v := range h.All(name) {
+		out = append(out, message.DecodeWords(v))
+		if !utf8.ValidString(v) {
+			if text, err := message.DecodeText([]byte(v), "8bit", "gb18030"); err == nil {
+				out = append(out, message.DecodeWords(string(text)))
+			}
+		}
+	}
+	return out
 }
 
 // messageID is the message's own.
@@ -74,8 +93,8 @@ func messageID(h message.Header) (string, bool) {
 
 // thread is the Message-IDs that the message answers, the nearest first.
 func thread(h message.Header) []string {
-	ids := message.MessageIDs(h.Get("In-Reply-To"))
-	refs := message.MessageIDs(h.Get("References"))
+	ids := message.MessageIDs(strings.Join(h.All("In-Reply-To"), " "))
+	refs := message.MessageIDs(strings.Join(h.All("References"), " "))
 	for i := len(refs) - 1; i >= 0; i-- {
 		ids = append(ids, refs[i])
 	}

@@ -11,6 +11,13 @@ const (
 	maxParamName = 100
 )
 
+// ParseParams reads "name=value; name=value" without a word before it, as SIO-Label has
+// it (RFC 7444, section 2), with RFC 2231 undone. It reads what it can.
+func ParseParams(s string) []Param {
+	_, params, _ := parseParameterised("x; " + s)
+	return params
+}
+
 // parseParameterised reads the value of Content-Type or Content-Disposition: a word in
 // lower case and its parameters (RFC 2045, section 5.1; RFC 2183), with RFC 2231 undone.
 // It reads what it can; cut says that there were too many parameters.

@@ -5,6 +5,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/text/unicode/norm"
+
 	"cmmpd/internal/mail"
 )
 
@@ -53,7 +55,8 @@ func (p *Policy) Classify(s Signals) (mail.Label, Source) {
 		see(l, FromClassification)
 	}
 	for _, v := range s.Sensitivity {
-		if fold(v) == "company confidential" {
+		// Comments and quotes may stand around it (RFC 2156, section 5.3.4, has a bare word).
+		if strings.Contains(strings.ReplaceAll(fold(v), " ", ""), "companyconfidential") {
 			see(p.guarded(), FromSensitivity)
 		}
 	}
@@ -154,6 +157,7 @@ func (p *Policy) subjectLabel(subject string) mail.Label {
 	if len(subject) > maxFold {
 		subject = subject[:maxFold]
 	}
+	subject = norm.NFKC.String(subject) // wide, small and vertical brackets and letters become the ordinary ones
 	var best mail.Label
 	for {
 		subject = strings.TrimLeftFunc(subject, insignificant)
@@ -172,22 +176,25 @@ func (p *Policy) subjectLabel(subject string) mail.Label {
 	}
 }
 
+// insignificant says whether c may stand before a tag without hiding it: blanks, what
+// cannot be seen, and decoration such as an asterisk, a quotation mark or a padlock.
 func insignificant(c rune) bool {
-	return unicode.IsSpace(c) || unicode.In(c, unicode.Cc, unicode.Cf) || c == utf8.RuneError
+	if opens(c) {
+		return false
+	}
+	return unicode.IsSpace(c) || unicode.IsPunct(c) || unicode.IsSymbol(c) || unicode.In(c, unicode.Cc, unicode.Cf, unicode.Mn) || c == utf8.RuneError
 }
 
-// Opening and closing brackets; any closing one ends a tag.
-const (
-	opening = "[［【〔〖(（「『〈《{｛<＜"
-	closing = "]］】〕〗)）」』〉》}｝>＞"
-)
+// opens and closes say whether c is a bracket of any script; any closing one ends a tag.
+func opens(c rune) bool  { return c == '<' || unicode.Is(unicode.Ps, c) }
+func closes(c rune) bool { return c == '>' || unicode.Is(unicode.Pe, c) }
 
 func cutBrackets(s string) (tag, rest string, ok bool) {
 	c, n := utf8.DecodeRuneInString(s)
-	if n == 0 || !strings.ContainsRune(opening, c) {
+	if n == 0 || !opens(c) {
 		return "", "", false
 	}
-	i := strings.IndexAny(s[n:], closing)
+	i := strings.IndexFunc(s[n:], closes)
 	if i < 0 {
 		return "", "", false
 	}
@@ -199,8 +206,11 @@ func cutBrackets(s string) (tag, rest string, ok bool) {
 // message, folded.
 var replyMarks = map[string]bool{
 	"re": true, "fw": true, "fwd": true, "aw": true, "wg": true, "sv": true, "vs": true, "tr": true, "rv": true, "antw": true, "res": true, "enc": true,
+	"r": true, "i": true, "rif": true, "ref": true, "vb": true, "ynt": true, "ilt": true, "odp": true, "pd": true, "fs": true, "vl": true, "doorst": true,
 	"回覆": true, "回复": true, "回復": true, "答覆": true, "答复": true, "轉寄": true, "转寄": true, "轉發": true, "转发": true, "自動回覆": true, "自动回复": true,
-	"automatic reply": true,
+	"回應": true, "回应": true, "轉送": true, "转送": true, "返信": true, "転送": true, "已讀": true, "已读": true, "未讀": true, "未读": true, "已接受": true, "已拒絕": true, "已拒绝": true, "已取消": true,
+	"automatic reply": true, "auto reply": true, "auto": true, "out of office": true, "read": true, "not read": true, "delivered": true, "undeliverable": true, "undelivered": true,
+	"accepted": true, "declined": true, "tentative": true, "canceled": true, "cancelled": true, "updated": true, "invitation": true, "recall": true, "fyi": true,
 }
 
 // maxReplyMark bounds a reply mark with its counter, in bytes.

@@ -83,6 +83,7 @@ func TestHeaderLabels(t *testing.T) {
 		"not a word":          {Signals{Classification: []string{"secretariat"}}, "", ""},
 		"sensitivity":         {Signals{Sensitivity: []string{"Company-Confidential"}}, mail.Confidential, FromSensitivity},
 		"sensitivity, case":   {Signals{Sensitivity: []string{" company-CONFIDENTIAL "}}, mail.Confidential, FromSensitivity},
+		"sensitivity, more":   {Signals{Sensitivity: []string{"(by policy) \"Company-Confidential\""}}, mail.Confidential, FromSensitivity},
 		"personal":            {Signals{Sensitivity: []string{"Personal"}}, "", ""},
 		"thread":              {Signals{Thread: []mail.Label{mail.Restricted, mail.Confidential}}, mail.Confidential, FromThread},
 		"submission":          {Signals{Submission: []mail.Label{mail.Confidential}}, mail.Confidential, FromSubmission},

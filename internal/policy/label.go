@@ -145,21 +145,25 @@ func (r *Registry) match(s string, c rune, wordBefore bool) string {
 	return ""
 }
 
+// unspaced says whether c belongs to a script that puts no spaces between words.
+func unspaced(c rune) bool { return unicode.In(c, unicode.Han, unicode.Hiragana, unicode.Katakana) }
+
 // spaced says whether c belongs to a script that puts spaces between words.
 func spaced(c rune) bool {
-	return unicode.IsDigit(c) || unicode.IsLetter(c) && !unicode.In(c, unicode.Han, unicode.Hiragana, unicode.Katakana)
+	return unicode.IsDigit(c) || unicode.IsLetter(c) && !unspaced(c)
 }
 
 // fold is the form in which words are compared: compatibility forms and widths
 // removed, lower case, invisible characters dropped, and every run of white space,
-// hyphens, underscores, dots and asterisks one space.
+// hyphens, underscores, dots and asterisks one space, but none between two characters of a
+// script that has no spaces between words: 機　密 is 機密.
 func fold(s string) string {
 	if len(s) > maxFold {
 		s = s[:maxFold]
 	}
 	var b strings.Builder
 	b.Grow(len(s))
-	gap := false
+	gap, last := false, rune(0)
 	for _, c := range norm.NFKC.String(s) {
 		switch {
 		case c == ' ' || c == '-' || c == '_' || c == '.' || c == '*' || unicode.IsSpace(c):
@@ -168,10 +172,10 @@ func fold(s string) string {
 		case unicode.In(c, unicode.Cc, unicode.Cf, unicode.Mn):
 			continue
 		}
-		if gap && b.Len() > 0 {
+		if gap && b.Len() > 0 && !(unspaced(last) && unspaced(c)) {
 			b.WriteByte(' ')
 		}
-		gap = false
+		gap, last = false, c
 		b.WriteRune(unicode.ToLower(c))
 	}
 	return b.String()
