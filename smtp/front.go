@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
 	"strconv"
@@ -127,6 +128,11 @@ func (f *front) next() error {
 	}
 	if f.answer == 334 { // a SASL response, not a command
 		f.answer = 0
+		if s := string(line); s != "*" && s != "=" && !isBase64(s) {
+			f.say(badBase64)
+			f.limitErrors()
+			line, f.mute = []byte("*"), true
+		}
 		f.give("AUTH", line)
 		return nil
 	}
@@ -292,6 +298,13 @@ func (f *front) command(line []byte) {
 		f.limitErrors()
 		return
 	}
+	if verb == "AUTH" {
+		if wrong := authArgs(arg); wrong != "" {
+			f.say(wrong)
+			f.limitErrors()
+			return
+		}
+	}
 	switch verb {
 	case "EHLO", "HELO", "DATA", "AUTH":
 		if !f.in.empty() { // RFC 2920, section 3.1: these end a group of commands
@@ -304,6 +317,8 @@ func (f *front) command(line []byte) {
 		f.dropChunks()
 	case verb == "RCPT" && strings.EqualFold(arg, "TO:<postmaster>") && len(f.server.o.Domains) > 0: // RFC 5321, section 4.5.1
 		line = []byte("RCPT TO:<postmaster@" + f.server.o.Domains[0] + ">")
+	case verb == "MAIL":
+		line = []byte(capSize(string(line)))
 	}
 	f.give(verb, line)
 }
@@ -320,6 +335,26 @@ func (f *front) limitErrors() {
 func split(line string) (verb, arg string) {
 	verb, arg, _ = strings.Cut(line, " ")
 	return strings.ToUpper(verb), strings.Trim(arg, " ")
+}
+
+// capSize brings a SIZE that does not fit in 32 bits, and which go-smtp could not read, to
+// the largest that does: the message is then refused for its size (RFC 1870, section 6.1).
+func capSize(line string) string {
+	end := strings.LastIndexByte(line, '>') + 1
+	if end == 0 {
+		return line
+	}
+	params := strings.Fields(line[end:])
+	for i, p := range params {
+		name, digits, _ := strings.Cut(p, "=")
+		if strings.EqualFold(name, "SIZE") && len(digits) >= 10 && len(digits) <= 20 && strings.Trim(digits, "0123456789") == "" {
+			if n, err := strconv.ParseUint(digits, 10, 64); err != nil || n > math.MaxUint32 {
+				params[i] = "SIZE=" + strconv.FormatUint(math.MaxUint32, 10)
+				return line[:end] + " " + strings.Join(params, " ")
+			}
+		}
+	}
+	return line
 }
 
 // validHelo accepts what clients really send as domain or address literal, but nothing

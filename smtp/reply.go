@@ -70,6 +70,10 @@ func (f *front) appendReply(out, raw []byte, code int) []byte {
 		return append(out, raw...)
 	case code == 502 && (f.verb == "MAIL" || f.verb == "RCPT" || f.verb == "DATA"):
 		code = 503 // bad sequence of commands
+	case code == 502 && f.verb == "AUTH" && f.link.mode != MX:
+		code = 503
+	case code == 500 && (f.verb == "MAIL" || f.verb == "RCPT"):
+		code = 555 // RFC 5321, section 4.1.1.11: a parameter that is not known
 	}
 	return appendLines(out, raw, code)
 }
