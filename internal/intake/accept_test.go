@@ -109,6 +109,12 @@ func TestAuthors(t *testing.T) {
 			t.Fatalf("%q", from)
 		}
 	}
+	for _, start := range []string{" , alice@works.gov.example\nSubject: x\n\ntext\n", "\tSubject: x\n\ntext\n"} {
+		_, err := w.submit("bob", "carol", start)
+		w.refused(err, mail.Invalid)
+		_, err = w.receive("carol", start)
+		w.refused(err, mail.Invalid)
+	}
 	_, err := w.receive("carol", "From: a@b.example\nFrom: c@d.example\nSubject: x\n\ntext\n")
 	w.must(err)
 }

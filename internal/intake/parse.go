@@ -21,6 +21,10 @@ func (in *Intake) parse(p *passage, raw []byte) error {
 	if hops := len(h.All("Received")); hops > in.o.MaxHops {
 		return mail.E(mail.Refused, fmt.Sprintf("the message has passed %d servers: a loop", hops), nil)
 	}
+	if h.Len() > 0 && (raw[0] == ' ' || raw[0] == '\t') {
+		// It would become part of the field that we put before it: of a From field, say.
+		return mail.E(mail.Invalid, "the header of the message begins with a continuation line", nil)
+	}
 	var own []byte // fields that we add for the author
 	if p.path == policy.Submission {
 		if err := checkAuthor(p.env.Sender, h); err != nil {
