@@ -48,8 +48,11 @@ func (s *session) transfer(p *wire.Parser, act transfer, write bool) (storage.Co
 			return none, err
 		}
 	}
-	_, uids, err := s.view.pick(set, s.uid)
+	rs, uids, err := s.view.pick(set, s.uid)
 	if err != nil || len(uids) == 0 {
+		return none, err
+	}
+	if err := s.present(rs); err != nil {
 		return none, err
 	}
 	res, err := act(s.ctx, &s.user.who, s.user.acct, s.view.mbox, uids, dest)
@@ -57,6 +60,22 @@ func (s *session) transfer(p *wire.Parser, act transfer, write bool) (storage.Co
 		return none, tryCreate(err)
 	}
 	return res, nil
+}
+
+// present is an error if a message addressed by its number is no more: a copy of the others
+// alone would not be what was asked for.
+func (s *session) present(rs []wire.Range) error {
+	if s.uid {
+		return nil
+	}
+	for _, r := range rs {
+		for _, uid := range s.view.uids[r.First : r.Last+1] {
+			if _, ok := s.view.mbox.Get(uid); !ok {
+				return s.expunged()
+			}
+		}
+	}
+	return nil
 }
 
 // copyUID is the response code of RFC 4315, section 3.

@@ -64,9 +64,14 @@ func TestExpungeByAnother(t *testing.T) {
 		C: e SEARCH ALL
 		S: * SEARCH 2 3
 		S: e OK …
-		C: f UID FETCH 1:2 (FLAGS)
-		S: * 2 FETCH (UID 2 FLAGS (\Recent))
+		C: e COPY 1:2 Trash
 		S: * 1 EXPUNGE
+		S: e NO [EXPUNGEISSUED] …
+		C: e STATUS Trash (MESSAGES)
+		S: * STATUS Trash (MESSAGES 0)
+		S: e OK …
+		C: f UID FETCH 1:2 (FLAGS)
+		S: * 1 FETCH (UID 2 FLAGS (\Recent))
 		S: f OK …
 		C: g FETCH 1 (UID)
 		S: * 1 FETCH (UID 2)

@@ -18,7 +18,7 @@ type Limits struct {
 	Elements           int           // elements of one command; default 10,000
 	EarlyCommands      int           // commands before log-in; default 30
 	BadCommands        int           // malformed commands in a row before the connection is closed; default 20
-	EarlyBad           int           // the same before log-in; default 5
+	EarlyBad           int           // the same before log-in; default 10
 	LoginAttempts      int           // failed log-ins on one connection; default 3
 	EarlyIdle          time.Duration // all the time until log-in; default 2 minutes
 	Idle               time.Duration // silence after log-in, IDLE included; default 31 minutes (RFC 3501, section 5.4: at least 30)
@@ -37,7 +37,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Elements, 10_000)
 	def(&l.EarlyCommands, 30)
 	def(&l.BadCommands, 20)
-	def(&l.EarlyBad, 5)
+	def(&l.EarlyBad, 10)
 	def(&l.LoginAttempts, 3)
 	def(&l.EarlyIdle, 2*time.Minute)
 	def(&l.Idle, 31*time.Minute)

@@ -201,14 +201,10 @@ func (q *query) evalText(n *node) (bool, error) {
 		}
 		return false, nil
 	}
-	if n.op == wire.KeyText {
-		for _, f := range m.head.Fields() {
-			if q.contains([]byte(f.Name+": "+message.DecodeWords(m.head.Value(f))), n.needle) {
-				return true, nil
-			}
-		}
+	if n.op == wire.KeyText && q.inFields(m.head, n.needle) {
+		return true, nil
 	}
-	return q.bodyContains(n.needle)
+	return q.bodyContains(n)
 }
 
 // sent compares the day in the Date field, in the sender's zone. Without a date that
@@ -235,7 +231,7 @@ func (q *query) sent(n *node) bool {
 // maxSearchText is how much decoded text of one message is looked at.
 const maxSearchText = 64 << 20
 
-func (q *query) bodyContains(needle []byte) (bool, error) {
+func (q *query) bodyContains(n *node) (bool, error) {
 	m := &q.m
 	x := m.src.sum.Index
 	if m.raw == nil {
@@ -248,11 +244,11 @@ func (q *query) bodyContains(needle []byte) (bool, error) {
 			return false, err
 		}
 	}
-	if len(needle) == 0 {
+	if len(n.needle) == 0 || q.headersContain(n) {
 		return true, nil
 	}
 	for _, text := range x.Texts(m.raw, maxSearchText) {
-		if q.contains(text, needle) {
+		if q.contains(text, n.needle) {
 			return true, nil
 		}
 	}

@@ -41,7 +41,10 @@ func TestSearch(t *testing.T) {
 		"TO carol":                           " 1",
 		"BODY first":                         " 1",
 		"BODY \"INNER HTML\"":                " 1",
-		"BODY carol":                         "",
+		"BODY carol":                         " 1", // the author of the message in it
+		"BODY inner.eml":                     "",
+		"TEXT INNER.EML":                     " 1",
+		"TEXT part1":                         " 1",
 		"TEXT three":                         " 3",
 		"CHARSET UTF-8 TEXT {6+}\r\n新年":      " 2",
 		"CHARSET UTF-8 SUBJECT {6+}\r\n中文":   " 2",

@@ -294,6 +294,11 @@ func (s *session) dispatch() {
 		cmd.updates = allUpdates
 	}
 	if e != nil {
+		if _, known := s.srv.commands[s.cmd.Name]; known && s.cmd.Name != "UID" {
+			// A good command at a bad time: not what other protocols send, so it is not counted.
+			s.respond(s.cmd.Tag, "BAD", e.Code, e.Text)
+			return
+		}
 		s.tagged(e)
 		return
 	}

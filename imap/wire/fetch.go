@@ -132,7 +132,7 @@ func (p *Parser) section(peek bool) imap.FetchItemBodySection {
 	p.Want('[')
 	for isDigit(p.Peek()) && p.element() {
 		n := p.NonZero()
-		if n > 1<<30 || len(s.Part) >= p.lim.Depth {
+		if n > 1<<30 || len(s.Part) > p.lim.Depth { // one more, for the leaf in the deepest message
 			p.bad("A part number is too large")
 			return s
 		}
