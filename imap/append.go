@@ -1,38 +1,61 @@
 package imap
 
 import (
+	"bytes"
 	"fmt"
-	"time"
+
+	"github.com/emersion/go-imap/v2"
 
 	"cmmpd/imap/wire"
 	"cmmpd/storage"
 )
 
-// cmdAppend saves a message (RFC 3501, section 6.3.11). It goes through the one door
+// cmdAppend saves messages (RFC 3501, section 6.3.11; RFC 3502: several in one act). They go through the one door
 // like any other: what is confidential is sealed there, or refused.
 func cmdAppend(s *session, p *wire.Parser) (string, error) {
 	name := mailboxName(p)
-	p.SP()
-	var flags []string
-	if p.Peek() == '(' {
-		flags = p.Flags()
+	var msgs []storage.Append
+	empty, binary := false, false
+	for more := true; more && p.Err() == nil; more = !p.AtEnd() {
 		p.SP()
+		m := takeMessage(p)
+		empty = empty || len(m.Data) == 0
+		binary = binary || bytes.IndexByte(m.Data, 0) >= 0
+		msgs = append(msgs, m)
 	}
-	var when time.Time
-	if p.Peek() == '"' {
-		when = p.DateTime()
-		p.SP()
-	}
-	data := p.Literal()
 	if err := p.End(); err != nil {
 		return "", err
 	}
-	if len(data) == 0 {
-		return "", &wire.Error{No: true, Text: "The message is empty"}
+	switch {
+	case empty: // RFC 3502, section 3: the client has changed its mind
+		return "", &wire.Error{No: true, Text: "A message is empty"}
+	case binary: // RFC 3516, section 4.4
+		return "", no(unknownCTE, "A message with NUL in it cannot be stored")
 	}
-	placed, err := s.srv.o.Intake.Append(s.ctx, &s.user.who, s.user.acct, name, []storage.Append{{Data: data, Flags: flags, InternalDate: when}})
+	placed, err := s.srv.o.Intake.Append(s.ctx, &s.user.who, s.user.acct, name, msgs)
 	if err != nil {
 		return "", tryCreate(err)
 	}
-	return fmt.Sprintf("APPENDUID %d %d", placed[0].UIDValidity, placed[0].UID), nil
+	uids := make([]uint32, len(placed))
+	for i := range placed {
+		uids[i] = placed[i].UID
+	}
+	return string(wire.AppendNums(fmt.Appendf(nil, "APPENDUID %d ", placed[0].UIDValidity), uids)), nil
 }
+
+// takeMessage takes one message with the flags and the date before it.
+func takeMessage(p *wire.Parser) (m storage.Append) {
+	if p.Peek() == '(' {
+		m.Flags = p.Flags()
+		p.SP()
+	}
+	if p.Peek() == '"' {
+		m.InternalDate = p.DateTime()
+		p.SP()
+	}
+	m.Data = p.Literal8()
+	return m
+}
+
+// unknownCTE says that a content transfer encoding cannot be done or undone (RFC 3516).
+const unknownCTE imap.ResponseCode = "UNKNOWN-CTE"

@@ -29,10 +29,10 @@ func TestAppend(t *testing.T) {
 		S: d NO …
 		C: e APPEND Sent {10001}
 		S: e NO [TOOBIG] …
-		C: f APPEND Sent {5000+}`)
-	c.send(strings.Repeat("f LOGOUT\r\n", 500) + "\r\n")
+		C: f APPEND Sent {10002+}`)
+	c.send(strings.Repeat("f LOGOUT\r\n", 1000) + "\r\n\r\n")
 	c.talk(`
-		S: f BAD …
+		S: f NO [TOOBIG] …
 		C: g APPEND Sent (\Recent) {3+}
 		C: x: 
 		S: g BAD …
@@ -40,9 +40,14 @@ func TestAppend(t *testing.T) {
 	c.send("x: \x00\r\n\r\nx\r\n")
 	c.talk(`
 		S: h BAD …
-		C: i APPEND Sent ~{3+}
+		C: i APPEND Sent ~{9+}`)
+	c.send("x: \x00\r\n\r\nx\r\n")
+	c.talk(`
+		S: i NO [UNKNOWN-CTE] …
+		C: i2 APPEND ~{4+}
+		C: Sent {3+}
 		C: x: 
-		S: i BAD …
+		S: i2 BAD …
 		C: j EXAMINE Sent
 		S? j OK …
 		C: k FETCH 1:* (FLAGS INTERNALDATE RFC822.SIZE)
@@ -78,4 +83,61 @@ func TestAppendToSelected(t *testing.T) {
 		S: * 1 EXISTS
 		S: * 1 RECENT
 		S: b OK [APPENDUID … 1] …`)
+}
+
+func TestMultiAppend(t *testing.T) {
+	ts := newServer(t, Limits{MessageBytes: 1000})
+	c := ts.login("alice")
+	c.talk(`
+		C: a APPEND Sent (\Seen) {14}
+		S: + …
+		C: Subject: a
+		C: 
+		C:  "17-Jul-2026 02:44:25 -0700" {14+}
+		C: Subject: b
+		C: 
+		C:  ~{14+}
+		C: Subject: c
+		C: 
+		C: 
+		S: a OK [APPENDUID … 1:3] APPEND completed
+		C: b APPEND Sent {14+}
+		C: Subject: d
+		C: 
+		C:  {0+}
+		C: 
+		S: b NO …
+		C: c APPEND Sent {14+}
+		C: Subject: d
+		C: 
+		C:  {18+}
+		C: Subject: REFUSED
+		C: 
+		S: c NO …
+		C: d APPEND Sent {14+}
+		C: Subject: d
+		C: 
+		C:  (\Seen)
+		S: d BAD …
+		C: e APPEND Sent {14+}
+		C: Subject: d
+		C: 
+		C:  {1001}
+		S: e NO [TOOBIG] …
+		C: f STATUS Sent (MESSAGES UNSEEN)
+		S: * STATUS Sent (MESSAGES 3 UNSEEN 2)
+		S: f OK …`)
+	// One APPEND may bring two messages of the longest kind.
+	c.send("g APPEND Sent")
+	for range 3 {
+		c.send(" {900+}\r\n" + strings.Repeat("x: y\r\n", 150))
+	}
+	c.talk(`
+		C: 
+		S: g NO [TOOBIG] …
+		C: h NOOP
+		S: h OK …`)
+	if n := ts.intake.reserved.Load(); n != 0 {
+		t.Errorf("%d octets are still reserved", n)
+	}
 }

@@ -12,9 +12,10 @@ func (s *session) capabilities() string {
 	caps := []string{"IMAP4rev1", "LITERAL-", "SASL-IR", "ID"}
 	switch {
 	case s.user != nil:
+		caps[1] = "LITERAL+" // before log-in a literal that does not wait must be small
 		caps = append(caps, "ENABLE", "IDLE", "UIDPLUS", "MOVE", "SPECIAL-USE", "CREATE-SPECIAL-USE", "NAMESPACE", "UNSELECT", "CHILDREN",
 			"CONDSTORE", "QRESYNC", "ESEARCH", "SEARCHRES", "LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE",
-			"APPENDLIMIT="+strconv.FormatInt(s.srv.o.Limits.MessageBytes, 10), "OBJECTID", "SAVEDATE")
+			"APPENDLIMIT="+strconv.FormatInt(s.srv.o.Limits.MessageBytes, 10), "OBJECTID", "SAVEDATE", "MULTIAPPEND", "BINARY")
 	case s.secure:
 		caps = append(caps, "AUTH=PLAIN", "AUTH=LOGIN")
 	default:

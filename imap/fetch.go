@@ -1,6 +1,8 @@
 package imap
 
 import (
+	"errors"
+
 	"cmmpd/imap/wire"
 	"cmmpd/internal/mail"
 	"cmmpd/storage"
@@ -102,7 +104,7 @@ func newFetch(s *session, items []wire.FetchItem, since bool) *fetch {
 			f.modseq = true
 		case wire.FetchEnvelope, wire.FetchBody, wire.FetchBodyStructure:
 			f.summary = true
-		case wire.FetchSection, wire.FetchRFC822, wire.FetchRFC822Header, wire.FetchRFC822Text:
+		case wire.FetchSection, wire.FetchRFC822, wire.FetchRFC822Header, wire.FetchRFC822Text, wire.FetchBinary, wire.FetchBinarySize:
 			f.summary = true
 			f.marks = f.marks || !it.Section.Peek && !s.view.readOnly
 		}
@@ -165,6 +167,13 @@ func (f *fetch) message(i uint32) error {
 		return errAnswered
 	}
 	s.c.out = s.c.out[:start]
+	var known *wire.Error
+	if errors.As(err, &known) { // what the client asked for, not a fault
+		if f.err == nil {
+			f.err = err
+		}
+		return s.ctx.Err()
+	}
 	s.log.Warn("imap: a message cannot be served", "uid", m.UID, "err", err)
 	if f.err == nil {
 		f.err = err
@@ -225,6 +234,10 @@ func (f *fetch) respond(seq uint32, m *storage.Msg, src *source) error {
 			c.out = appendStructure(append(c.out, "BODY "...), src.sum.Index.Root, false)
 		case wire.FetchBodyStructure:
 			c.out = appendStructure(append(c.out, "BODYSTRUCTURE "...), src.sum.Index.Root, true)
+		case wire.FetchBinary, wire.FetchBinarySize:
+			if err := f.binary(it, src); err != nil {
+				return err
+			}
 		default:
 			if err := f.section(it, src); err != nil {
 				return err

@@ -94,6 +94,7 @@ func FuzzSession(f *testing.F) {
 		3:  "a FETCH 1:* (FLAGS BODY[]<1.3> BODYSTRUCTURE)\r\nb STORE 1 +FLAGS (\\Deleted)\r\nc SEARCH OR SEEN TEXT a\r\nd UID MOVE 1 Trash\r\ne EXPUNGE\r\nf IDLE\r\nDONE\r\n",
 		7:  "a ENABLE QRESYNC\r\nb SELECT INBOX (QRESYNC (1 1 1:9 (1 1)))\r\nc STORE 1 (UNCHANGEDSINCE 9) +FLAGS.SILENT (\\Deleted)\r\nd UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)\r\ne EXPUNGE\r\nf SEARCH MODSEQ 1\r\n",
 		11: "a SEARCH RETURN (SAVE MIN COUNT) ALL\r\nb FETCH $ (EMAILID THREADID SAVEDATE)\r\nc LIST (SUBSCRIBED RECURSIVEMATCH) \"\" (*) RETURN (STATUS (SIZE MAILBOXID))\r\nd UID COPY $ Trash\r\n",
+		15: "a APPEND INBOX {3+}\r\na:b () ~{5+}\r\nc:\x00d\n {4+}\r\nd:e\n\r\nb FETCH 1 (BINARY.PEEK[1]<0.9> BINARY.SIZE[1] BINARY[])\r\n",
 	} {
 		f.Add(state, []byte(in))
 	}

@@ -126,9 +126,10 @@ func (s *session) state() state {
 
 func (s *session) limits() wire.Limits {
 	l := s.srv.o.Limits
-	w := wire.Limits{Line: l.LineBytes, Literals: l.LiteralBytes, NonSync: 4096, Swallow: l.MessageBytes, Depth: l.Depth, Elements: l.Elements}
+	w := wire.Limits{Line: l.LineBytes, Literals: l.LiteralBytes, NonSync: l.LiteralBytes, Swallow: 2 * l.MessageBytes, Depth: l.Depth, Elements: l.Elements}
 	if s.user == nil {
 		w.Literals, w.Line = l.EarlyLiteralBytes, min(l.LineBytes, int(2*l.EarlyLiteralBytes))
+		w.NonSync = 4096
 		w.Swallow = 4 * l.EarlyLiteralBytes
 	}
 	return w
@@ -235,6 +236,9 @@ func (s *session) lookup(name string) (command, *wire.Error) {
 	return cmd, &wire.Error{Text: "Not allowed now"}
 }
 
+// appendTotal is how much one APPEND may bring, in messages of the longest kind.
+const appendTotal = 2
+
 // gate decides on a literal of the command that is being read, before a byte of it is read.
 func (s *session) gate(c *wire.Command, size int64) (int64, *wire.Error) {
 	if _, e := s.lookup(c.Name); e != nil {
@@ -250,7 +254,14 @@ func (s *session) gate(c *wire.Command, size int64) (int64, *wire.Error) {
 	if size > limit {
 		return limit, nil
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, s.srv.o.Limits.Progress)
+	patience := s.srv.o.Limits.Progress
+	if s.reserved > 0 { // of many that hold some memory and wait for more, none might go on
+		patience = min(patience, time.Second)
+	}
+	if s.reserved+size > appendTotal*limit {
+		return 0, &wire.Error{No: true, Code: "TOOBIG", Text: "Too much in one APPEND"}
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	if err := s.srv.o.Intake.Reserve(ctx, size); err != nil {
 		return 0, answerTo(err)

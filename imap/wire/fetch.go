@@ -26,12 +26,14 @@ const (
 	FetchEmailID
 	FetchThreadID
 	FetchSaveDate
+	FetchBinary     // BINARY[…] and BINARY.PEEK[…] (RFC 3516)
+	FetchBinarySize // BINARY.SIZE[…]
 )
 
 // FetchItem is one data item that a client asks for.
 type FetchItem struct {
 	Kind    FetchKind
-	Section imap.FetchItemBodySection // of FetchSection and the RFC822 kinds; Peek is set where \Seen stays as it is
+	Section imap.FetchItemBodySection // of FetchSection, the RFC822 and the BINARY kinds; Peek is set where \Seen stays as it is
 }
 
 // FetchItems takes a macro, an item, or a list of items. Items asked for twice are there once.
@@ -39,7 +41,7 @@ func (p *Parser) FetchItems() []FetchItem {
 	var items []FetchItem
 	add := func(more ...FetchItem) {
 		for _, it := range more {
-			if it.Kind == FetchSection || !hasKind(items, it.Kind) {
+			if it.Kind == FetchSection || it.Kind >= FetchBinary || !hasKind(items, it.Kind) {
 				items = append(items, it)
 			}
 		}
@@ -121,6 +123,15 @@ func (p *Parser) fetchItem() FetchItem {
 		return FetchItem{Kind: FetchSection, Section: p.section(false)}
 	case "BODY.PEEK":
 		return FetchItem{Kind: FetchSection, Section: p.section(true)}
+	case "BINARY", "BINARY.PEEK", "BINARY.SIZE":
+		it := FetchItem{Kind: FetchBinary, Section: p.section(word != "BINARY")}
+		if word == "BINARY.SIZE" {
+			it.Kind = FetchBinarySize
+		}
+		if s := &it.Section; s.Specifier != imap.PartSpecifierNone || s.Partial != nil && it.Kind == FetchBinarySize {
+			p.bad("Malformed section")
+		}
+		return it
 	}
 	p.bad("Unknown data item")
 	return FetchItem{}
@@ -213,7 +224,14 @@ func (it *FetchItem) AppendSection(dst []byte) []byte {
 		return append(dst, "RFC822.TEXT"...)
 	}
 	s := &it.Section
-	dst = append(dst, "BODY["...)
+	switch it.Kind {
+	case FetchBinary:
+		dst = append(dst, "BINARY["...)
+	case FetchBinarySize:
+		dst = append(dst, "BINARY.SIZE["...)
+	default:
+		dst = append(dst, "BODY["...)
+	}
 	for i, n := range s.Part {
 		if i > 0 {
 			dst = append(dst, '.')

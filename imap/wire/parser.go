@@ -202,12 +202,17 @@ func (p *Parser) NString() (s string, ok bool) {
 
 // Literal takes a literal. The octets are the caller's.
 func (p *Parser) Literal() []byte {
-	if !p.atLiteral() {
-		p.bad("A literal is missing")
+	if p.atLiteral() && p.c.pieces[p.i].binary {
+		p.bad("A binary literal is not allowed here")
 		return nil
 	}
-	if p.c.pieces[p.i].binary {
-		p.Fail(&Error{Text: "Binary literals are not offered"})
+	return p.Literal8()
+}
+
+// Literal8 takes a literal that may be a binary one (RFC 3516: literal8), with NUL in it.
+func (p *Parser) Literal8() []byte {
+	if !p.atLiteral() {
+		p.bad("A literal is missing")
 		return nil
 	}
 	b := p.c.pieces[p.i].literal

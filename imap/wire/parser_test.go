@@ -319,7 +319,7 @@ func FuzzWire(f *testing.F) {
 		"a SEARCH CHARSET UTF-8 OR (SEEN) NOT HEADER X \"y\" 1:*,7\r\n", "a FETCH 1:* (UID BODY.PEEK[1.2.HEADER.FIELDS (To {2}\r\nCc)]<0.10>)\r\n",
 		"a APPEND &U,BTFw- (\\Seen a) \" 7-Feb-1994 21:52:25 -0800\" {3+}\r\nabc\r\n", "a LIST \"\" (%/* {3}\r\na*b)\r\n", "a STORE 1 +FLAGS (\\Deleted)\r\n",
 		"a FETCH 1 ALL (CHANGEDSINCE 7 VANISHED)\r\n", "a STORE 1 (UNCHANGEDSINCE 0) FLAGS ()\r\n", "a SELECT x (CONDSTORE QRESYNC (7 9 1:4,7 (1,2 3,4)))\r\n",
-		"a SEARCH RETURN (MIN SAVE) $ EMAILID a SAVEDON 1-Jan-2020\r\n", "a SEARCH MODSEQ \"/flags/\\\\draft\" all 9\r\n",
+		"a FETCH 1 (BINARY.PEEK[1.2]<0.9> BINARY.SIZE[])\r\n", "a APPEND x {1+}\r\na ~{1+}\r\nb\r\n", "a SEARCH RETURN (MIN SAVE) $ EMAILID a SAVEDON 1-Jan-2020\r\n", "a SEARCH MODSEQ \"/flags/\\\\draft\" all 9\r\n",
 	} {
 		f.Add(s)
 	}
@@ -347,6 +347,7 @@ func FuzzWire(f *testing.F) {
 			func(p *Parser) { p.Day(); p.SP(); p.Base64() },
 			func(p *Parser) { p.Set(); p.SP(); p.FetchItems(); p.SP(); p.FetchModifiers() },
 			func(p *Parser) { p.Set(); p.SP(); p.UnchangedSince() },
+			func(p *Parser) { p.Mailbox(); p.SP(); p.Literal8(); p.SP(); p.Literal8() },
 			func(p *Parser) {
 				p.Saved = func(bool) Set { return nil }
 				p.SearchReturn()

@@ -10,7 +10,7 @@ import (
 type Limits struct {
 	Line     int   // octets of the command without its literals
 	Literals int64 // octets of all literals together, those a gate has allowed more for not counted
-	NonSync  int64 // octets of one non-synchronizing literal: 4096 is LITERAL- (RFC 7888, section 4)
+	NonSync  int64 // octets of one non-synchronizing literal, unless a gate has allowed more: 4096 is LITERAL- (RFC 7888, section 4)
 	Swallow  int64 // octets of a refused command that are read and forgotten before we give up and close
 	Depth    int   // nesting of lists and search keys
 	Elements int   // elements of lists and sets
@@ -313,7 +313,7 @@ func (r *Reader) admit(c *Command, a announced, left *int64) *Error {
 			return e
 		}
 	}
-	if a.nonSync && a.size > r.Limits.NonSync {
+	if a.nonSync && a.size > r.Limits.NonSync && allowed == 0 {
 		return bad("A literal of that size must wait for the continuation")
 	}
 	if allowed > 0 {
