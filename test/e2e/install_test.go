@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"cmmpd/internal/testkit"
@@ -93,5 +94,36 @@ func TestInstall(t *testing.T) {
 	}
 	if out, err := s.send("alice", "alice@works.gov.example", []string{"bob@works.gov.example"}, mailOf("alice@works.gov.example", "bob@works.gov.example", "[CONFIDENTIAL] x", "no")); err == nil || !strings.Contains(out, "has no certificate") {
 		t.Errorf("confidential mail without certificates: %v %s", err, out)
+	}
+}
+
+// TestDirectoryRoundTrip exports a directory, beside the daemon and without it, and imports it into an empty one: the
+// export of that is the same, and everybody still has their mail and their password.
+func TestDirectoryRoundTrip(t *testing.T) {
+	testkit.Need(t, "curl")
+	s := newSite(t, "--bench-users", "3")
+	config := s.path("cmmpd.toml")
+	if out, err := s.send("alice", "alice@works.gov.example", []string{"bob@works.gov.example"}, mailOf("alice@works.gov.example", "bob@works.gov.example", "Hello", "before the move")); err != nil {
+		t.Fatal(err, out)
+	}
+	online := s.must("", program, "directory", "export", "--config", config, "--user", "admin", "--password-file", s.path("people", "admin", "password"))
+	s.stop(syscall.SIGTERM)
+	offline := s.must("", program, "directory", "export", "--config", config)
+	if online != offline || strings.Count(online, "\ndn: ") < 20 {
+		t.Fatalf("the export beside the daemon has %d octets, the one without %d", len(online), len(offline))
+	}
+	if err := os.Remove(s.path("directory.db")); err != nil {
+		t.Fatal(err)
+	}
+	s.must(online, program, "directory", "import", "--config", config)
+	if again := s.must("", program, "directory", "export", "--config", config); again != online {
+		t.Errorf("the export of the import differs:\n%s\nwas\n%s", again, online)
+	}
+	if out := s.must(online, program, "directory", "import", "--config", config); !strings.Contains(out, "added 0, modified 0, deleted 0") {
+		t.Errorf("the same import again: %s", out)
+	}
+	s.start()
+	if got := s.last("bob", "INBOX"); !strings.Contains(got, "before the move") {
+		t.Errorf("bob has %q", got)
 	}
 }
