@@ -18,7 +18,7 @@ var rank = map[string]int{
 	"internal/message": 1,
 	"internal/durable": 1, "internal/limit": 1, "internal/metrics": 1, "internal/testkit": 1, "configs": 1, "internal/demopki": 1,
 	"internal/policy": 2, "directory": 2, "smime": 2, "storage": 2, "internal/queue": 2, "internal/auth": 2, "internal/keys": 2, "audit": 2,
-	"internal/intake": 3, "internal/records": 3,
+	"internal/intake": 3, "internal/backup": 3, "internal/records": 3,
 	"smtp": 4, "imap": 4, "directory/server": 4, "internal/admin": 4,
 	"cmd": 5, "test": 5,
 }
@@ -32,6 +32,7 @@ var only = map[string][]string{
 	"internal/durable": {"internal/mail"},
 	"internal/limit":   {"internal/mail"},
 	"internal/metrics": {},
+	"internal/backup":  {"internal/mail", "internal/keys"},
 	"internal/testkit": {"internal/mail"},
 }
 
