@@ -12,7 +12,8 @@ import (
 	"cmmpd/storage"
 )
 
-// commit is the one durable act: after it the message is in every mailbox.
+// commit is the one durable act: after it the message is in every mailbox here, and in the
+// queue for those elsewhere.
 func (in *Intake) commit(ctx context.Context, p *passage) error {
 	d := storage.Delivery{Bodies: p.bodies}
 	if p.label != "" && p.path == policy.Submission && p.env.Sender.Account != "" {
@@ -23,11 +24,18 @@ func (in *Intake) commit(ctx context.Context, p *passage) error {
 	if _, err := in.o.Store.Deliver(ctx, d); err != nil {
 		return err
 	}
+	items := 0
+	for _, b := range d.Bodies {
+		items += len(b.Queue)
+	}
+	if items > 0 {
+		in.o.Queue.Wake()
+	}
 	if p.path == policy.Inbound && p.index.Defects&message.SeveralFrom != 0 {
 		in.o.Log.Info("more than one author", "id", string(p.env.ID)) // kept: only a submission must say who wrote it
 	}
 	in.o.Log.Info("accepted", "id", string(p.env.ID), "protocol", p.env.Client.Protocol, "client", p.env.Client.Remote,
-		"bytes", len(p.text), "mailboxes", len(p.mailboxes), "label", string(p.label), "action", p.decision.Action.String())
+		"bytes", len(p.text), "mailboxes", len(p.mailboxes), "queued", items, "label", string(p.label), "action", p.decision.Action.String())
 	return nil
 }
 

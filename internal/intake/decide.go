@@ -17,6 +17,9 @@ func (in *Intake) decide(ctx context.Context, p *passage) error {
 	facts := policy.Facts{Path: p.path, Label: p.label, Encrypted: in.encrypted(p)}
 	readers := in.o.Policy.NeedsReaders(p.path, p.label, facts.Encrypted)
 	if readers != policy.NoReaders {
+		if err := in.contacts(ctx, p); err != nil {
+			return err
+		}
 		if p.path == policy.Submission {
 			e, err := in.author(ctx, p)
 			if err != nil {
@@ -80,14 +83,14 @@ func (in *Intake) uncovered(ctx context.Context, p *passage) ([]policy.Problem, 
 	return problem(in.o.Gateway.Covers(p.protection, append(must, candidate(p.sender)), may))
 }
 
-// mentioned are the local people whom To and Cc name. They may be able to read the
-// message although the envelope does not name them now.
+// mentioned are the people in the directory whom To and Cc name. They may be able to read
+// the message although the envelope does not name them now.
 func (in *Intake) mentioned(ctx context.Context, p *passage) ([]smime.Candidate, error) {
 	var out []smime.Candidate
 	for _, list := range [][]message.Address{p.index.Root.Envelope.To, p.index.Root.Envelope.Cc} {
 		for _, a := range list[:min(len(list), maxMentioned)] {
 			m, ok := a.Mail()
-			if !ok || !in.local[m.Domain] {
+			if !ok {
 				continue
 			}
 			entries, err := in.o.Directory.Resolve(ctx, m)
@@ -126,14 +129,14 @@ func problem(err error) ([]policy.Problem, error) {
 // unsealable chooses a certificate for every reader of a message that came in clear.
 func (in *Intake) unsealable(p *passage) ([]policy.Problem, error) {
 	var problems []policy.Problem
-	p.usable = make(map[mail.AccountID]smime.Usable, len(p.mailboxes)+1)
-	choose := func(e directory.Entry) error {
-		if _, ok := p.usable[e.Account]; ok {
+	p.usable = make(map[string]smime.Usable, len(p.mailboxes)+1)
+	choose := func(key string, e directory.Entry) error {
+		if _, ok := p.usable[key]; ok {
 			return nil
 		}
 		u, err := in.o.Gateway.Choose(candidate(e))
 		if err == nil {
-			p.usable[e.Account] = u
+			p.usable[key] = u
 			return nil
 		}
 		more, err := problem(err)
@@ -141,12 +144,12 @@ func (in *Intake) unsealable(p *passage) ([]policy.Problem, error) {
 		return err
 	}
 	for _, m := range p.mailboxes {
-		if err := choose(m.entry); err != nil {
+		if err := choose(m.key(), m.entry); err != nil {
 			return nil, err
 		}
 	}
 	if p.path == policy.Submission && !p.reads(p.sender.Account) {
-		if err := choose(p.sender); err != nil {
+		if err := choose(accountKey(p.sender.Account), p.sender); err != nil {
 			return nil, err
 		}
 	}
@@ -156,7 +159,7 @@ func (in *Intake) unsealable(p *passage) ([]policy.Problem, error) {
 // reads says whether the account is among the recipients.
 func (p *passage) reads(a mail.AccountID) bool {
 	for _, m := range p.mailboxes {
-		if m.entry.Account == a {
+		if m.way == "" && m.entry.Account == a {
 			return true
 		}
 	}

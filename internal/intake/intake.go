@@ -14,6 +14,7 @@ import (
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
 	"cmmpd/internal/policy"
+	"cmmpd/internal/queue"
 	"cmmpd/smime"
 	"cmmpd/storage"
 )
@@ -40,6 +41,13 @@ type Sealer interface {
 	Verify(raw []byte, x *message.Index, from []mail.Address) smime.SignatureResult
 }
 
+// Queue carries mail to other domains: queue.Queue.
+type Queue interface {
+	Way(domain string) (string, error)
+	Item(l queue.Letter) (storage.QueueItem, error)
+	Wake()
+}
+
 // Recorder keeps the record of decisions: audit.Log.
 type Recorder interface {
 	Note(e audit.Event)
@@ -55,6 +63,7 @@ type Options struct {
 	Gateway   Sealer
 	Audit     Recorder
 	Policy    *policy.Policy
+	Queue     Queue            // nil: no mail to other domains
 	Memory    *limit.Budget    // bytes of messages in flight; default 512 MiB
 	Message   message.Limits   // what is read of a message
 	MaxHops   int              // Received fields of a message; default 50
@@ -97,7 +106,8 @@ func New(o Options) (*Intake, error) {
 
 // Accept takes a message from a submission (env.Sender is set) or from another server
 // (env.Sender is nil). When it returns without an error the message is durable and in
-// every recipient's mailbox; when it returns an error nothing of it is kept. The caller
+// every recipient's mailbox, and in the queue for those elsewhere; when it returns an
+// error nothing of it is kept. The caller
 // has reserved len(raw) bytes with Reserve and must not change raw until Accept returns.
 func (in *Intake) Accept(ctx context.Context, env *mail.Envelope, raw []byte) (mail.ID, error) {
 	p := &passage{env: env, path: policy.Inbound}
@@ -151,17 +161,30 @@ type passage struct {
 	// decide
 	protection smime.Protection
 	decision   policy.Decision
-	usable     map[mail.AccountID]smime.Usable // whom Seal encrypts to, by account
+	usable     map[string]smime.Usable // whom Seal encrypts to, by mailbox.key
 
 	// protect
 	bodies []storage.Body
 }
 
-// mailbox is one that gets the message, and how the envelope came to name it.
+// mailbox is one that gets the message, and how the envelope came to name it. Of one
+// elsewhere the entry has the address of the envelope and what the directory knows of it,
+// which may be nothing.
 type mailbox struct {
 	entry directory.Entry
 	via   []mail.Address // recipients of the envelope: the entry's own address, an alias, a group
+	way   string         // of the queue; empty: it is here
 }
+
+// key tells mailboxes apart.
+func (m *mailbox) key() string {
+	if m.way != "" {
+		return "to " + m.entry.Address.Key()
+	}
+	return accountKey(m.entry.Account)
+}
+
+func accountKey(a mail.AccountID) string { return "of " + string(a) }
 
 // Reserve takes n bytes of the memory that messages in flight may use. It waits until
 // they are free or ctx is done (Busy). Give them back with Release.

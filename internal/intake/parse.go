@@ -160,6 +160,10 @@ func authserv(v string) string {
 func (in *Intake) received(env *mail.Envelope) []byte {
 	var b bytes.Buffer
 	b.WriteString("Received: ")
+	if env.Client.Protocol == mail.ProtocolQueue {
+		fmt.Fprintf(&b, "by %s (delivery report)\r\n id %s; %s\r\n", in.o.Hostname, env.ID, message.FormatDate(in.o.Now()))
+		return b.Bytes()
+	}
 	if env.Sender == nil {
 		host, _, err := net.SplitHostPort(env.Client.Remote)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
 	"cmmpd/internal/policy"
+	"cmmpd/internal/queue"
 	"cmmpd/smime"
 	"cmmpd/storage"
 )
@@ -14,13 +15,17 @@ import (
 // sealWait is how long a message waits for the memory that sealing it takes.
 const sealWait = 30 * time.Second
 
-// protect makes the bodies to keep: the text as it is, or sealed. Readers whom the
+// protect makes the bodies to keep and to send: the text as it is, or sealed. Readers whom the
 // message names share one sealed copy; each of the others has an envelope of their own,
 // which names nobody else (RFC 8551, section 3.3; THREATS C7). release gives back the
 // memory that the copies take.
 func (in *Intake) protect(ctx context.Context, p *passage) (release func(), err error) {
 	if p.decision.Action != policy.Seal {
-		p.bodies = []storage.Body{{Data: p.text, Index: p.index, Label: p.label, Entries: in.entries(p, p.mailboxes)}}
+		b := storage.Body{Data: p.text, Index: p.index, Label: p.label}
+		if err := in.address(p, &b, p.mailboxes); err != nil {
+			return nil, err
+		}
+		p.bodies = []storage.Body{b}
 		return func() {}, nil
 	}
 	blind := p.blind()
@@ -70,19 +75,53 @@ func (in *Intake) room(ctx context.Context, size, copies int) (release func(), e
 func (in *Intake) sealFor(p *passage, to []mailbox, bccOf *mail.Address) error {
 	o := smime.SealOptions{Label: p.label, BccOf: bccOf}
 	for _, m := range to {
-		o.Recipients = append(o.Recipients, p.usable[m.entry.Account])
+		o.Recipients = append(o.Recipients, p.usable[m.key()])
 	}
 	if p.path == policy.Submission {
 		o.Sender = p.sender.Address
-		o.Recipients = append(o.Recipients, p.usable[p.sender.Account])
+		o.Recipients = append(o.Recipients, p.usable[accountKey(p.sender.Account)])
 	}
 	sealed, err := in.o.Gateway.Seal(p.text, p.index, o)
 	if err != nil {
 		return err
 	}
-	p.bodies = append(p.bodies, storage.Body{
-		Data: sealed, Index: message.Parse(sealed, in.o.Message), Label: p.label, Entries: in.entries(p, to),
-	})
+	b := storage.Body{Data: sealed, Index: message.Parse(sealed, in.o.Message), Label: p.label}
+	if err := in.address(p, &b, to); err != nil {
+		return err
+	}
+	p.bodies = append(p.bodies, b)
+	return nil
+}
+
+// address says who gets the body: the mailboxes here, and by the queue those elsewhere.
+func (in *Intake) address(p *passage, b *storage.Body, to []mailbox) error {
+	var here []mailbox
+	letters := make(map[string]*queue.Letter)
+	var ways []string // in order
+	for _, m := range to {
+		if m.way == "" {
+			here = append(here, m)
+			continue
+		}
+		l := letters[m.way]
+		if l == nil {
+			l = &queue.Letter{
+				ID: p.env.ID, From: p.env.From, Label: p.label, Body: b.Data,
+				Confidential: in.o.Policy.Requires(p.label) >= policy.SMIME, VerifiedTLS: p.decision.Action == policy.RequireTLS,
+			}
+			letters[m.way] = l
+			ways = append(ways, m.way)
+		}
+		l.To = append(l.To, m.entry.Address)
+	}
+	b.Entries = in.entries(p, here)
+	for _, w := range ways {
+		item, err := in.o.Queue.Item(*letters[w])
+		if err != nil {
+			return err
+		}
+		b.Queue = append(b.Queue, item)
+	}
 	return nil
 }
 

@@ -11,21 +11,31 @@ import (
 )
 
 // Resolve says whether mail for rcpt would be taken: NotFound for an unknown local
-// address, Refused for a domain that is not ours, Unavailable while the directory
-// cannot say.
+// address, Refused for a domain that is not ours unless one of our users writes and there
+// is a way, Unavailable while the directory cannot say.
 func (in *Intake) Resolve(ctx context.Context, env *mail.Envelope, rcpt mail.Address) error {
-	_, err := in.find(ctx, env, rcpt)
+	if !in.local[rcpt.Domain] {
+		_, err := in.leaves(env, rcpt)
+		return err
+	}
+	_, err := in.find(ctx, rcpt)
 	return err
 }
 
-// find is the mailboxes that rcpt stands for.
-func (in *Intake) find(ctx context.Context, env *mail.Envelope, rcpt mail.Address) ([]directory.Entry, error) {
-	if !in.local[rcpt.Domain] {
-		if env.Sender == nil {
-			return nil, mail.E(mail.Refused, "we do not relay mail to this domain", nil)
-		}
-		return nil, mail.E(mail.Refused, "mail to other domains is not served yet", nil)
+// leaves is the way by which mail for rcpt, who is elsewhere, leaves. Mail of strangers
+// never does.
+func (in *Intake) leaves(env *mail.Envelope, rcpt mail.Address) (string, error) {
+	switch {
+	case env.Sender == nil:
+		return "", mail.E(mail.Refused, "we do not relay mail to this domain", nil)
+	case in.o.Queue == nil:
+		return "", mail.E(mail.Refused, "mail to other domains is not served yet", nil)
 	}
+	return in.o.Queue.Way(rcpt.Domain)
+}
+
+// find is the mailboxes here that rcpt stands for.
+func (in *Intake) find(ctx context.Context, rcpt mail.Address) ([]directory.Entry, error) {
 	entries, err := in.o.Directory.Resolve(ctx, rcpt)
 	if err != nil {
 		return nil, err
@@ -41,20 +51,50 @@ func (in *Intake) resolve(ctx context.Context, p *passage) error {
 	if len(p.env.To) == 0 {
 		return mail.E(mail.Invalid, "", errNoRecipients)
 	}
-	at := make(map[mail.AccountID]int, len(p.env.To))
+	at := make(map[string]int, len(p.env.To))
+	add := func(m mailbox, rcpt mail.Address) {
+		i, ok := at[m.key()]
+		if !ok {
+			i = len(p.mailboxes)
+			at[m.key()] = i
+			p.mailboxes = append(p.mailboxes, m)
+		}
+		p.mailboxes[i].via = append(p.mailboxes[i].via, rcpt)
+	}
 	for _, rcpt := range p.env.To {
-		entries, err := in.find(ctx, p.env, rcpt)
+		if !in.local[rcpt.Domain] {
+			way, err := in.leaves(p.env, rcpt)
+			if err != nil {
+				return err
+			}
+			add(mailbox{entry: directory.Entry{Address: rcpt}, way: way}, rcpt)
+			continue
+		}
+		entries, err := in.find(ctx, rcpt)
 		if err != nil {
 			return err
 		}
 		for _, e := range entries {
-			i, ok := at[e.Account]
-			if !ok {
-				i = len(p.mailboxes)
-				at[e.Account] = i
-				p.mailboxes = append(p.mailboxes, mailbox{entry: e})
-			}
-			p.mailboxes[i].via = append(p.mailboxes[i].via, rcpt)
+			add(mailbox{entry: e}, rcpt)
+		}
+	}
+	return nil
+}
+
+// contacts looks up those elsewhere: the directory may have their certificates.
+func (in *Intake) contacts(ctx context.Context, p *passage) error {
+	for i := range p.mailboxes {
+		m := &p.mailboxes[i]
+		if m.way == "" {
+			continue
+		}
+		e, err := in.o.Directory.Lookup(ctx, m.entry.Address)
+		switch {
+		case err == nil:
+			e.Address = m.entry.Address // as the envelope has it
+			m.entry = e
+		case mail.KindOf(err) != mail.NotFound:
+			return err
 		}
 	}
 	return nil

@@ -219,12 +219,12 @@ func (j *job) report(ctx context.Context, kind reportKind) error {
 		return err
 	}
 	size := int64(len(raw))
-	if err := q.o.Door.Reserve(ctx, size); err != nil {
+	if err := q.door.Reserve(ctx, size); err != nil {
 		return err
 	}
-	defer q.o.Door.Release(size)
+	defer q.door.Release(size)
 	env := &mail.Envelope{To: []mail.Address{to}, Client: mail.Client{Protocol: mail.ProtocolQueue}, Size: size}
-	id, err := q.o.Door.Accept(ctx, env, raw)
+	id, err := q.door.Accept(ctx, env, raw)
 	if err == nil {
 		q.o.Log.Info("queue: reported", "item", j.claim.id.String(), "id", string(it.ID), "report", string(id), "kind", kind.String())
 		return nil

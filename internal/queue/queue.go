@@ -50,12 +50,11 @@ type Resolver interface {
 	LookupHost(ctx context.Context, host string) ([]string, error)
 }
 
-// Options say where mail goes and how patiently. Store must be set; Door and Audit, too, before Run.
+// Options say where mail goes and how patiently. Hostname and Store must be set.
 type Options struct {
 	Hostname string // our name in EHLO and in reports
 	Store    Store
-	Door     Door
-	Audit    Recorder
+	Audit    Recorder // must be set for Run
 
 	Routes []Route
 	MX     bool // what no route names goes by the MX records of its domain
@@ -65,9 +64,9 @@ type Options struct {
 	Lifetime  time.Duration   // from acceptance until it is given up; 5 days (RFC 5321, section 4.5.4.1)
 	WarnAfter time.Duration   // from acceptance until the sender is told of the delay; 4 hours; negative: never
 
-	Couriers int // connections in all; 50
-	PerLane  int // connections to one destination; 5
-	LaneKey  []byte
+	Couriers int    // connections in all; 50
+	PerLane  int    // connections to one destination; 5
+	LaneKey  []byte // makes the hashes of destinations that lie on disk
 
 	Timeouts Timeouts
 
@@ -142,6 +141,7 @@ func jitter() float64 {
 // Queue is the schedule and its couriers. All methods may be called concurrently.
 type Queue struct {
 	o      Options
+	door   Door // set by Run
 	routes map[string]*Route
 
 	wake    chan struct{} // to the scheduler: something has changed
@@ -201,8 +201,9 @@ func (q *Queue) poke() {
 	}
 }
 
-// Run starts the scheduler. It works until Shutdown.
-func (q *Queue) Run() {
+// Run starts the scheduler, which works until Shutdown. Reports go in by the door.
+func (q *Queue) Run(door Door) {
+	q.door = door
 	q.running.Add(1)
 	go func() {
 		defer q.running.Done()

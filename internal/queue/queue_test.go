@@ -76,7 +76,7 @@ func newPost(t *testing.T, sk *sink, change func(*Options)) *post {
 	}
 	p.o = storage.Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: ks}
 	p.opts = Options{
-		Hostname: "mail.gov.example", Door: p, Audit: p, LaneKey: []byte("k"), Jitter: func() float64 { return 0 },
+		Hostname: "mail.gov.example", Audit: p, LaneKey: []byte("k"), Jitter: func() float64 { return 0 },
 		Routes: []Route{{Domain: "*", Host: "sink.example:25", TLS: Opportunistic}},
 		Dial:   p.dial,
 	}
@@ -182,7 +182,7 @@ func bubble(t *testing.T, sk *sink, change func(*Options), f func(p *post)) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPost(t, sk, change)
 		defer p.close()
-		p.q.Run()
+		p.q.Run(p)
 		f(p)
 	})
 }
@@ -376,7 +376,7 @@ func TestRestart(t *testing.T) {
 	sk := &sink{}
 	synctest.Test(t, func(t *testing.T) {
 		p := newPost(t, sk, func(o *Options) { o.PerLane = 1 })
-		p.q.Run()
+		p.q.Run(p)
 		sk.data = func(n int, _ string) string {
 			if n == 3 {
 				return "..." // and here it is stopped
@@ -390,7 +390,7 @@ func TestRestart(t *testing.T) {
 		p.expect(3, 0, 4)
 		p.close()
 		p.open()
-		p.q.Run()
+		p.q.Run(p)
 		after(time.Minute)
 		p.expect(7, 0, 0) // the one whose answer was lost comes twice
 		for i := range 6 {
