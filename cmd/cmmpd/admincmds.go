@@ -14,6 +14,7 @@ import (
 	"cmmpd/audit"
 	"cmmpd/internal/admin"
 	"cmmpd/internal/mail"
+	"cmmpd/internal/queue"
 )
 
 // operator does administrative acts: beside a running daemon by asking it, otherwise
@@ -23,6 +24,8 @@ type operator struct {
 	exportDirectory func(ctx context.Context, w io.Writer) error
 	check           func(ctx context.Context, deep bool) (admin.CheckReport, error)
 	exportAudit     func(ctx context.Context, e admin.Export, w io.Writer) error
+	queueList       func(ctx context.Context, f func(queue.Listing) error) error
+	queueChange     func(ctx context.Context, act admin.QueueAct, items []string) (int, error)
 	close           func() error
 }
 
@@ -30,7 +33,7 @@ type operator struct {
 func newOperator(ctx context.Context, cfg *config, name, password string) (*operator, error) {
 	if c, err := admin.Dial(cfg.Server.Socket); err == nil {
 		c.Name, c.Password = name, password
-		return &operator{c.Import, c.ExportDirectory, c.Check, c.ExportAudit, func() error { return nil }}, nil
+		return &operator{c.Import, c.ExportDirectory, c.Check, c.ExportAudit, c.QueueList, c.QueueChange, func() error { return nil }}, nil
 	}
 	return localOperator(ctx, cfg, name, password)
 }
@@ -71,6 +74,16 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 			}
 			return checkOf(p.store)(ctx, deep)
 		},
+		Queue: func(ctx context.Context) (admin.Queue, error) {
+			if p.queue == nil {
+				for _, open := range []func(context.Context) error{p.openStore, p.openQueue} {
+					if err := open(ctx); err != nil {
+						return nil, err
+					}
+				}
+			}
+			return p.queue, nil
+		},
 	})
 	return &operator{
 		importLDIF:      func(ctx context.Context, ldif io.Reader) (admin.ImportResult, error) { return s.Import(ctx, who, ldif) },
@@ -78,6 +91,10 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 		check:           func(ctx context.Context, deep bool) (admin.CheckReport, error) { return s.Check(ctx, who, deep) },
 		exportAudit: func(ctx context.Context, e admin.Export, w io.Writer) error {
 			return s.ExportAudit(ctx, who, e, w)
+		},
+		queueList: func(ctx context.Context, f func(queue.Listing) error) error { return s.QueueList(ctx, who, f) },
+		queueChange: func(ctx context.Context, act admin.QueueAct, items []string) (int, error) {
+			return s.QueueChange(ctx, who, act, items)
 		},
 		close: p.close,
 	}, nil
@@ -109,14 +126,14 @@ func (l loginFlags) read() (name, password string, err error) {
 	return *l.user, strings.TrimRight(string(b), "\r\n"), err
 }
 
-// withOperator parses the flags and runs one act.
-func withOperator(fs flags, args []string, act func(context.Context, *operator) error) error {
+// withOperator parses the flags, after which rest arguments must remain, and runs one act.
+func withOperator(fs flags, args []string, rest int, act func(context.Context, *operator) error) error {
 	path := fs.config()
 	var login loginFlags
-	if strings.HasPrefix(fs.Name(), "directory") {
+	if strings.HasPrefix(fs.Name(), "directory") || fs.Name() == "queue remove" {
 		login = fs.login()
 	}
-	if err := fs.parse(args, 0); err != nil {
+	if err := fs.parse(args, rest); err != nil {
 		return err
 	}
 	var name, password string
@@ -144,7 +161,7 @@ func check(args []string) error {
 	fs := newFlags("check", "--config FILE [--json] [--deep]")
 	asJSON := fs.Bool("json", false, "print the result as JSON")
 	deep := fs.Bool("deep", false, "open and verify every body")
-	return withOperator(fs, args, func(ctx context.Context, op *operator) error {
+	return withOperator(fs, args, 0, func(ctx context.Context, op *operator) error {
 		r, err := op.check(ctx, *deep)
 		if err != nil {
 			return err
@@ -169,7 +186,7 @@ func check(args []string) error {
 // directoryImport is "cmmpd directory import".
 func directoryImport(args []string) error {
 	fs := newFlags("directory import", "--config FILE [--user UID --password-file FILE] < LDIF")
-	return withOperator(fs, args, func(ctx context.Context, op *operator) error {
+	return withOperator(fs, args, 0, func(ctx context.Context, op *operator) error {
 		r, err := op.importLDIF(ctx, os.Stdin)
 		if err != nil {
 			return err
@@ -182,7 +199,7 @@ func directoryImport(args []string) error {
 // directoryExport is "cmmpd directory export".
 func directoryExport(args []string) error {
 	fs := newFlags("directory export", "--config FILE [--user UID --password-file FILE] > LDIF")
-	return withOperator(fs, args, func(ctx context.Context, op *operator) error {
+	return withOperator(fs, args, 0, func(ctx context.Context, op *operator) error {
 		return op.exportDirectory(ctx, os.Stdout)
 	})
 }
@@ -194,7 +211,7 @@ func auditExport(args []string) error {
 	bundle := fs.Bool("bundle", false, "write the whole log as one file that \"audit verify\" takes")
 	from := fs.String("from", "", "only records of this `time` (RFC 3339) or later")
 	to := fs.String("to", "", "only records before this `time`")
-	return withOperator(fs, args, func(ctx context.Context, op *operator) error {
+	return withOperator(fs, args, 0, func(ctx context.Context, op *operator) error {
 		e := admin.Export{Format: audit.Format(*format), Bundle: *bundle}
 		if e.Format != audit.JSONL && e.Format != audit.CSV && e.Format != audit.CEF {
 			return usageError{fmt.Errorf("--format %s is none of jsonl, csv, cef", *format)}

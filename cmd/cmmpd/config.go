@@ -35,6 +35,7 @@ type config struct {
 	Policy struct {
 		Drafts string `toml:"drafts"`
 	} `toml:"policy"`
+	Queue  queueConfig  `toml:"queue"`
 	Limits limitsConfig `toml:"limits"`
 	Log    struct {
 		Level string `toml:"level"`
@@ -135,6 +136,7 @@ func (c *config) check(f *tomlFile) {
 	if d := c.Policy.Drafts; d != "at-rest" && d != "seal" {
 		f.bad("policy.drafts", "%q is neither \"at-rest\" nor \"seal\"", d)
 	}
+	c.Queue.check(f, c.Domains.Local)
 	c.Limits.check(f)
 	if !logLevels[c.Log.Level] {
 		f.bad("log.level", "%q is none of debug, info, warn, error", c.Log.Level)
@@ -223,6 +225,7 @@ func defaultConfig() *config {
 	c.SMIME.MaxCRLAge = duration(7 * 24 * time.Hour)
 	c.SMIME.MinRSABits = 2048
 	c.Policy.Drafts = "at-rest"
+	c.Queue = defaultQueue()
 	c.Limits = defaultLimits()
 	c.Log.Level = "info"
 	return &c

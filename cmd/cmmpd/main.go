@@ -10,6 +10,8 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+
+	"cmmpd/internal/admin"
 )
 
 // command is one subcommand. Results go to stdout, words to stderr.
@@ -27,6 +29,11 @@ func commands() []command {
 		{"check", "check the store's invariants", check},
 		{"directory import", "apply LDIF from stdin to the embedded directory", directoryImport},
 		{"directory export", "write the embedded directory as LDIF to stdout", directoryExport},
+		{"queue list", "show the mail that waits to go to other domains", queueList},
+		{"queue hold", "keep queued mail back until it is released", queueChange(admin.QueueHold)},
+		{"queue release", "let go what is held, at once", queueChange(admin.QueueRelease)},
+		{"queue retry", "try queued mail now instead of later", queueChange(admin.QueueRetry)},
+		{"queue remove", "take mail out of the queue undelivered", queueChange(admin.QueueRemove)},
 		{"audit export", "write the audit log to stdout", auditExport},
 		{"audit verify", "verify an audit log, a copy of it, or an export bundle", auditVerify},
 		{"version", "print the version", func(args []string) error {
@@ -108,8 +115,11 @@ func newFlags(name, synopsis string) flags {
 // config is the flag that most commands need.
 func (f flags) config() *string { return f.String("config", "", "configuration `file`") }
 
-// parse parses args, of which exactly rest must remain. A --config that the command has
-// must be given.
+// oneOrMore is for parse.
+const oneOrMore = -1
+
+// parse parses args, of which exactly rest must remain, or at least one. A --config that
+// the command has must be given.
 func (f flags) parse(args []string, rest int) error {
 	f.SetOutput(io.Discard)
 	err := f.Parse(args)
@@ -121,7 +131,11 @@ func (f flags) parse(args []string, rest int) error {
 	if err != nil {
 		return usageError{err}
 	}
-	if f.NArg() != rest {
+	if rest == oneOrMore && f.NArg() == 0 {
+		f.Usage()
+		return usageError{errors.New("an argument is missing")}
+	}
+	if rest != oneOrMore && f.NArg() != rest {
 		f.Usage()
 		return usageError{fmt.Errorf("%d arguments are given, %d wanted", f.NArg(), rest)}
 	}

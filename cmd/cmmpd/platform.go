@@ -24,6 +24,7 @@ import (
 	"cmmpd/internal/limit"
 	"cmmpd/internal/mail"
 	"cmmpd/internal/policy"
+	"cmmpd/internal/queue"
 	"cmmpd/smime"
 	"cmmpd/smime/cms"
 	"cmmpd/smime/trust"
@@ -42,6 +43,7 @@ type platform struct {
 	embedded *server.Server
 	dir      *directory.Directory
 	auth     *auth.Authenticator
+	queue    *queue.Queue
 	intake   *intake.Intake
 	service  *admin.Service
 	smtp     *smtp.Server
@@ -69,7 +71,7 @@ func openPlatform(ctx context.Context, cfg *config, log *slog.Logger) (_ *platfo
 		}
 	}()
 	for _, open := range []func(context.Context) error{
-		p.openTLS, p.openKeystore, p.openAudit, p.openStore, p.openDirectory, p.openIntake, p.openFrontEnds,
+		p.openTLS, p.openKeystore, p.openAudit, p.openStore, p.openQueue, p.openDirectory, p.openIntake, p.openFrontEnds,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, err
@@ -140,6 +142,23 @@ func (p *platform) openStore(ctx context.Context) (err error) {
 	return nil
 }
 
+// openQueue makes the queue, which does not run yet.
+func (p *platform) openQueue(ctx context.Context) error {
+	o, err := p.cfg.Queue.options()
+	if err != nil {
+		return fmt.Errorf("queue: %w", err)
+	}
+	if o.LaneKey, err = p.keystore.Derive(ctx, keys.Service, "blind", []byte("cmmpd queue lanes 1")); err != nil {
+		return fmt.Errorf("queue: %w", err)
+	}
+	o.Hostname, o.Store, o.Audit, o.Log = p.cfg.Server.Hostname, p.store, p.audit, p.log
+	o.Timeouts.Progress = time.Duration(p.cfg.Limits.ProgressTimeout)
+	if p.queue, err = queue.New(o); err != nil {
+		return fmt.Errorf("queue: %w", err)
+	}
+	return nil
+}
+
 // openDirectory opens the embedded directory, the resolver that asks it, and log-in.
 func (p *platform) openDirectory(context.Context) (err error) {
 	p.embedded, err = openEmbedded(p.cfg, p.log, func() {
@@ -165,6 +184,7 @@ func (p *platform) openDirectory(context.Context) (err error) {
 			return p.embedded.Export(ctx, w)
 		},
 		Check:    checkOf(p.store),
+		Queue:    func(context.Context) (admin.Queue, error) { return p.queue, nil },
 		AuditDir: p.cfg.Audit.Path, Audit: p.audit, Log: p.log,
 	})
 	return nil
@@ -225,7 +245,7 @@ func (p *platform) openIntake(ctx context.Context) error {
 	}
 	p.intake, err = intake.New(intake.Options{
 		Hostname: p.cfg.Server.Hostname, Domains: p.cfg.Domains.Local,
-		Directory: p.dir, Store: meteredStore{p.store, p.meter}, Gateway: gateway, Audit: p.audit, Policy: rules,
+		Directory: p.dir, Store: meteredStore{p.store, p.meter}, Gateway: gateway, Audit: p.audit, Policy: rules, Queue: p.queue,
 		Memory: limit.NewBudget(int64(p.cfg.Limits.MemoryInFlight)), Message: p.cfg.Limits.message(), MaxHops: p.cfg.Limits.Message.Received, Log: p.log,
 	})
 	if err != nil {

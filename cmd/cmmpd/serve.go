@@ -127,6 +127,7 @@ func (d *daemon) listen(ctx context.Context) error {
 		return abandon(err)
 	}
 	d.control = control
+	d.queue.Run(d.intake)
 	go d.watch("control socket", control.Serve)
 	for _, l := range bound {
 		go d.watch(l.Addr().String(), func() error { return l.serve(l.Listener) })
@@ -257,8 +258,8 @@ func (d *daemon) shutdown() error {
 	defer cancel()
 	d.ending.Store(true)
 	defer d.stop()
-	done := make(chan error, 5)
-	stops := []func(context.Context) error{d.smtp.Shutdown, d.imap.Shutdown, d.embedded.Shutdown, d.health.Shutdown}
+	done := make(chan error, 6)
+	stops := []func(context.Context) error{d.smtp.Shutdown, d.imap.Shutdown, d.queue.Shutdown, d.embedded.Shutdown, d.health.Shutdown}
 	if d.control != nil {
 		stops = append(stops, d.control.Shutdown)
 	}

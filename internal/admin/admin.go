@@ -63,6 +63,8 @@ type Options struct {
 	ExportDirectory func(ctx context.Context, w io.Writer) error
 	// Check is the store's. deep reads every body.
 	Check func(ctx context.Context, deep bool) (CheckReport, error)
+	// Queue is the mail on its way out.
+	Queue func(ctx context.Context) (Queue, error)
 	// AuditDir is the folder that Audit writes.
 	AuditDir string
 	Audit    *audit.Log
@@ -185,10 +187,15 @@ func (s *Service) authorize(ctx context.Context, who Caller, role string) (actor
 // begin puts an act on record. actor is empty where the caller did not need to log in:
 // then the system's account is what we know.
 func (s *Service) begin(ctx context.Context, event, actor string, who Caller) (*audit.Act, error) {
+	return s.beginOn(ctx, event, actor, "", who)
+}
+
+// beginOn is begin of an act on something that has a name.
+func (s *Service) beginOn(ctx context.Context, event, actor, subject string, who Caller) (*audit.Act, error) {
 	if actor == "" {
 		actor = who.System
 	}
-	act, err := s.o.Audit.Begin(ctx, audit.Event{Type: event, Actor: actor, Client: "socket, " + who.System})
+	act, err := s.o.Audit.Begin(ctx, audit.Event{Type: event, Actor: actor, Subject: subject, Client: "socket, " + who.System})
 	if err != nil {
 		return nil, mail.E(mail.Unavailable, "the audit log cannot be written, so nothing was done", err)
 	}

@@ -25,6 +25,8 @@ const (
 	pathDirectory   = "/v1/directory/export"
 	pathCheck       = "/v1/check"
 	pathAuditExport = "/v1/audit/export"
+	pathQueueList   = "/v1/queue/list"
+	pathQueueChange = "/v1/queue/change"
 	maxImport       = 1 << 30
 )
 
@@ -65,6 +67,8 @@ func Listen(path string, s *Service) (*Server, error) {
 	mux.HandleFunc("POST "+pathDirectory, srv.handle(srv.directoryExport))
 	mux.HandleFunc("POST "+pathCheck, srv.handle(srv.check))
 	mux.HandleFunc("POST "+pathAuditExport, srv.handle(srv.auditExport))
+	mux.HandleFunc("POST "+pathQueueList, srv.handle(srv.queueList))
+	mux.HandleFunc("POST "+pathQueueChange, srv.handle(srv.queueChange))
 	srv.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10, ConnContext: peer}
 	return srv, nil
 }

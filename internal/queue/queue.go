@@ -174,7 +174,7 @@ func New(o Options) (*Queue, error) {
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	for i := range o.Routes {
 		r := o.Routes[i]
-		if err := r.check(); err != nil {
+		if err := r.Check(); err != nil {
 			return nil, err
 		}
 		if q.routes[r.Domain] != nil {

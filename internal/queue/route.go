@@ -46,7 +46,8 @@ type Route struct {
 	Roots  *x509.CertPool // who may vouch for it; nil: whom the operating system trusts
 }
 
-func (r *Route) check() error {
+// Check completes the route with its defaults. The error is of kind Invalid.
+func (r *Route) Check() error {
 	bad := func(format string, args ...any) error { return mail.E(mail.Invalid, "", fmt.Errorf(format, args...)) }
 	host, _, err := net.SplitHostPort(r.Host)
 	if err != nil || host == "" {
