@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -138,6 +139,46 @@ func TestTornTail(t *testing.T) {
 			t.Fatalf("spoilt at %d, before what was flushed later: not noticed", n)
 		}
 	}
+}
+
+// TestReplayIsDurable demands that what is replayed was flushed before: it may get into the index.
+func TestReplayIsDurable(t *testing.T) {
+	fsys := faultfs.New()
+	o := testOptions(t.TempDir())
+	o.FS, o.SegmentBytes = fsys, 1<<20
+	l, _, err := open(t, o, Position{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := make([]*Record, 5)
+	for i := range list {
+		list[i] = record(i)
+	}
+	if err := l.Append(list); err != nil {
+		t.Fatal(err)
+	}
+	fsys.FailAt(1, faultfs.Lost)
+	if err := l.Sync(); err == nil {
+		t.Fatal("the flush did not fail")
+	}
+	_ = l.Close()
+	fsys.FailAt(0, faultfs.Lost)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	l, err = Open(o, Position{}, func(r *Record) error {
+		cut := testOptions(t.TempDir()) // what is there if power is cut when the index has the record
+		if err := fsys.PowerCut(rnd, o.Dir, cut.Dir); err != nil {
+			return err
+		}
+		l, _, err := open(t, cut, r.End)
+		if err == nil {
+			err = l.Close()
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
 }
 
 func TestNoSpace(t *testing.T) {
