@@ -97,8 +97,10 @@ func (s *Store) commitLoop() {
 		select {
 		case <-late:
 			_ = s.syncLog() // stops the store if it fails
+			late = nil
 		case reply := <-s.syncs: // it does not wait for a pause
 			reply <- s.syncLog()
+			late = nil
 		default:
 		}
 		s.mu.Lock()
@@ -201,7 +203,7 @@ func (s *Store) apply(ops []engine.Op, r *blob.Record) error {
 // show makes a batch visible, in order.
 func (s *Store) show(batch []*commit) error {
 	for _, c := range batch {
-		if err := s.apply(c.ops, &c.record); err != nil {
+		if err := s.reveal(c); err != nil {
 			return err
 		}
 		for i, a := range c.made {
@@ -213,16 +215,23 @@ func (s *Store) show(batch []*commit) error {
 			s.update(e)
 		}
 	}
+	s.writer.dirty()
+	return nil
+}
+
+// reveal makes what a commit changed visible, and no longer pending. No other commit is built between the two: it would
+// take over a body's record that does not say yet where the body is.
+func (s *Store) reveal(c *commit) error {
 	s.mu.Lock()
-	for _, c := range batch {
-		for _, op := range c.ops {
-			if s.pending[string(op.Key)].by == c {
-				delete(s.pending, string(op.Key))
-			}
+	defer s.mu.Unlock()
+	if err := s.apply(c.ops, &c.record); err != nil {
+		return err
+	}
+	for _, op := range c.ops {
+		if s.pending[string(op.Key)].by == c {
+			delete(s.pending, string(op.Key))
 		}
 	}
-	s.mu.Unlock()
-	s.writer.dirty()
 	return nil
 }
 

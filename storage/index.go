@@ -279,35 +279,49 @@ func (s *Store) trimIdle() {
 	}
 }
 
-// scanBatch is how many records are read in one view of the index.
-const scanBatch = 4096
+// How many records, and octets of them, are read in one view of the index.
+const (
+	scanBatch = 4096
+	scanBytes = 1 << 20
+)
 
-// scan calls f for all keys with the prefix, in batches, so that commits need not wait for long. What is scanned must not
-// change meanwhile.
+// scan calls f for all keys with the prefix, in batches that are copied first: commits need not wait for f, and f may
+// read the index itself. k and v are f's until it returns. What is scanned must not change meanwhile.
 func (s *Store) scan(prefix []byte, f func(k, v []byte) error) error {
 	return s.scanFrom(prefix, nil, f)
 }
 
 // scanFrom is scan from a key on.
 func (s *Store) scanFrom(prefix, from []byte, f func(k, v []byte) error) error {
-	for {
-		n := 0
-		var inner error
+	var batch []byte
+	var ends []int // in batch, of each key and each value
+	for more := true; more; {
+		more, batch, ends = false, batch[:0], ends[:0]
 		err := s.kv.View(func(r engine.Reader) error {
 			r.Scan(prefix, from, func(k, v []byte) bool {
-				if n++; n > scanBatch {
-					from = bytes.Clone(k)
+				if len(ends) >= 2*scanBatch || len(batch) >= scanBytes {
+					from, more = bytes.Clone(k), true
 					return false
 				}
-				inner = f(k, v)
-				return inner == nil
+				batch = append(batch, k...)
+				batch = append(batch, v...)
+				ends = append(ends, len(batch)-len(v), len(batch))
+				return true
 			})
-			return inner
+			return nil
 		})
-		if err != nil || n <= scanBatch {
+		if err != nil {
 			return err
 		}
+		at := 0
+		for i := 0; i < len(ends); i += 2 {
+			if err := f(batch[at:ends[i]:ends[i]], batch[ends[i]:ends[i+1]:ends[i+1]]); err != nil {
+				return err
+			}
+			at = ends[i+1]
+		}
 	}
+	return nil
 }
 
 // load reads a mailbox into memory and takes a reference. a.mu is held exclusively.

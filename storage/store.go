@@ -98,7 +98,8 @@ type Store struct {
 	mu      sync.Mutex // guards what follows; short, without I/O but reads of the index
 	pending map[string]pendingValue
 	queue   []*commit
-	closing bool
+	ending  bool // Close was called
+	closing bool // nothing more is taken
 
 	wake      chan struct{}   // to the committer: there is something in queue
 	syncs     chan chan error // to the committer: flush the log
@@ -232,13 +233,16 @@ func (s *Store) countBoot(ctx context.Context) error {
 // from then on.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	if s.closing {
+	if s.ending {
 		s.mu.Unlock()
 		return nil
 	}
+	s.ending = true
+	s.mu.Unlock()
+	s.writer.stop() // first, for it needs the committer
+	s.mu.Lock()
 	s.closing = true
 	s.mu.Unlock()
-	s.writer.stop()
 	s.poke()
 	<-s.committed
 	var err error

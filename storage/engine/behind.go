@@ -94,7 +94,8 @@ func write(w Writer, key, value []byte) error {
 	return w.Put(key, value)
 }
 
-// View runs f on what is visible. Apply waits meanwhile, so f must be brief. What f reads is valid until it returns.
+// View runs f on what is visible. Apply waits meanwhile, so f must be brief, and it must not call the Behind: behind a
+// waiting Apply it would wait for itself. What f reads is valid until it returns.
 func (b *Behind) View(f func(Reader) error) error {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
