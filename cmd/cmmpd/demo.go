@@ -95,7 +95,7 @@ func (d *daemon) walkOptions(dir string, basePort int) walk.Options {
 		return operate(ctx, "", "", func(op *operator) error { return op.exportAudit(ctx, e, w) })
 	}
 	return walk.Options{
-		Dir: dir, Config: filepath.Join(dir, "cmmpd.toml"), BasePort: basePort, Out: os.Stdout,
+		Dir: dir, Config: filepath.Join(dir, "cmmpd.toml"), Program: os.Args[0], BasePort: basePort, Out: os.Stdout,
 		Counts: func(ctx context.Context) (c walk.Counts, err error) {
 			err = operate(ctx, "", "", func(op *operator) error {
 				r, err := op.check(ctx, false)

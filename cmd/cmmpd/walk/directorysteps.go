@@ -76,7 +76,7 @@ func (w *walk) audited(ctx context.Context, r *report) error {
 	if err := w.Import(ctx, "admin", pass, strings.NewReader(ldif)); err != nil {
 		return fmt.Errorf("import: %w", err)
 	}
-	r.did("admin published henry's certificate: cmmpd directory import --config %s --user admin --password-file $D/people/admin/password < change.ldif", w.Config)
+	r.did("admin published henry's certificate: %s directory import --config %s --user admin --password-file $D/people/admin/password < change.ldif", w.Program, w.Config)
 	after, err := w.imports(ctx)
 	if err != nil {
 		return err
@@ -143,7 +143,7 @@ func (w *walk) tampered(ctx context.Context, r *report) error {
 	}
 	r.did("exported the log as a bundle, which verifies, and changed one byte of it")
 	r.saw("verification fails and names the place: %v", err)
-	r.again("cmmpd audit export --config %s --bundle > audit.bundle; cmmpd audit verify --key $D/audit/audit.pub audit.bundle", w.Config)
+	r.again("%[1]s audit export --config %[2]s --bundle > audit.bundle; %[1]s audit verify --key $D/audit/audit.pub audit.bundle", w.Program, w.Config)
 	return nil
 }
 

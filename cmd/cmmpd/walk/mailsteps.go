@@ -123,7 +123,7 @@ func (w *walk) refused(ctx context.Context, r *report) error {
 		}
 	}
 	r.saw("%d entries and %d bodies in the store, before and after; no mailbox of bob or dave holds it", after.Entries, after.Bodies)
-	r.again("cmmpd check --config %s --json", w.Config)
+	r.again("%s check --config %s --json", w.Program, w.Config)
 	return nil
 }
 

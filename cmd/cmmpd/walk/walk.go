@@ -21,6 +21,7 @@ import (
 type Options struct {
 	Dir      string // the demonstration's folder
 	Config   string // its configuration file, for the commands that are shown
+	Program  string // how this program was called, likewise
 	BasePort int    // ports are this plus the well-known one
 	Out      io.Writer
 
