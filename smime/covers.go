@@ -41,6 +41,11 @@ func (g *Gateway) CoversEach(p Protection, must []Candidate) error {
 	return g.coverage(p.Enveloped).require(must)
 }
 
+// Strong says whether the message is encrypted by a form of AES.
+func (p Protection) Strong() bool {
+	return encrypted(p, cms.AES256CBC, cms.AES256GCM, cms.AES192CBC, cms.AES192GCM, cms.AES128CBC, cms.AES128GCM) == nil
+}
+
 func encrypted(p Protection, allowed ...cms.Cipher) error {
 	switch {
 	case p.Kind == EncryptedBroken:
@@ -88,7 +93,12 @@ func (c *coverage) claim(person Candidate) (covered bool, why error) {
 				continue
 			}
 			if j.result.Usable {
-				c.known[i], covered = true, true
+				c.known[i] = true
+				if c.e.Recipients[i].Fits(j.cert) {
+					covered = true
+				} else {
+					why = mail.E(mail.Refused, "the message is encrypted to "+show(person.Address)+" in a way that they cannot open", nil)
+				}
 				continue
 			}
 			c.bad[i] = named(person.Address, j)

@@ -109,6 +109,13 @@ func TestInspect(t *testing.T) {
 	detached, err := cms.Sign(rand.Reader, []byte("x"), true, spec, cms.SignOptions{})
 	w.must(err)
 	b64 := func(b []byte) string { return string(appendBase64(nil, b)) }
+	inner := "Content-Type: application/pkcs7-mime\r\nContent-Transfer-Encoding: base64\r\n\r\n" + b64(der)
+	triple, err := cms.Sign(rand.Reader, []byte(inner), false, spec, cms.SignOptions{})
+	w.must(err)
+	wrapped := func(before, after string) string {
+		return "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; boundary=b\r\n\r\n" + before + "--b\r\n" + inner +
+			"\r\n--b\r\nContent-Type: application/pkcs7-signature\r\nContent-Transfer-Encoding: base64\r\n\r\n" + b64(detached) + "\r\n--b--\r\n" + after
+	}
 	const from = "From: a@b.example\r\nMIME-Version: 1.0\r\n"
 	const ct, te = "Content-Type: application/pkcs7-mime; smime-type=", "\r\nContent-Transfer-Encoding: base64\r\n\r\n"
 	cut := bytes.Clone(der[:len(der)-20])
@@ -140,14 +147,46 @@ func TestInspect(t *testing.T) {
 			from + "Content-Type: multipart/signed; protocol=\"application/PKCS7-signature\"; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b\r\n" +
 				"Content-Type: application/pkcs7-signature" + te + b64(detached) + "--b--\r\n", SignedOnly,
 		},
-		"OpenPGP signed":    {from + "Content-Type: multipart/signed; protocol=\"application/pgp-signature\"; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n", Plain},
-		"OpenPGP encrypted": {from + "Content-Type: multipart/encrypted; protocol=\"application/pgp-encrypted\"; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n", Plain},
+		"comments in the type": {from + "Content-Type: (a) application (b) / (c) pkcs7-mime (d); (e) smime-type (f) = (g) enveloped-data" + te + b64(der), Encrypted},
+		"called smime.p7m":     {from + "Content-Type: application/octet-stream; name=\"smime.P7M\"" + te + b64(der), Encrypted},
+		"attached smime.p7m":   {from + "Content-Disposition: attachment; filename=smime.p7m\r\nContent-Type: application/octet-stream" + te + b64(der), Encrypted},
+		"only called so":       {from + "Content-Type: application/octet-stream; name=smime.p7m\r\n\r\nhello", Plain},
+		"triple, opaque":       {from + ct + "signed-data" + te + b64(triple), Encrypted},
+		"triple, detached":     {from + wrapped("", ""), Encrypted},
+		"triple, text before":  {from + wrapped("the secret\r\n", ""), EncryptedBroken},
+		"triple, text after":   {from + wrapped("", "the secret\r\n"), EncryptedBroken},
+		"OpenPGP signed":       {from + "Content-Type: multipart/signed; protocol=\"application/pgp-signature\"; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n", Plain},
+		"OpenPGP encrypted":    {from + "Content-Type: multipart/encrypted; protocol=\"application/pgp-encrypted\"; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n", Plain},
 	} {
 		p := w.gw.Inspect([]byte(c.raw), parse([]byte(c.raw)))
 		if p.Kind != c.want || (p.Enveloped != nil) != (c.want == Encrypted) {
 			t.Errorf("%s: got %+v, want %v", name, p, c.want)
 		}
 	}
+}
+
+// A RecipientInfo that names somebody's certificate but holds what their key cannot open
+// does not cover them.
+func TestCoversOnlyWhatFits(t *testing.T) {
+	w := newWorld(t)
+	p := encryptedTo(w, cms.AES256CBC, w.people["alice"].Cert, w.people["bob"].Cert, w.people["carol"].Cert)
+	must := w.candidates("alice", "bob", "carol")
+	w.must(w.gw.Covers(p, must, nil))
+	r := p.Enveloped.Recipients
+	swap := func(i, j int, name string) {
+		t.Helper()
+		was := r[i]
+		r[i] = r[j]
+		r[i].Issuer, r[i].Serial, r[i].SKI = was.Issuer, was.Serial, was.SKI
+		err := w.gw.Covers(p, must, nil)
+		if err == nil || !strings.Contains(mail.PublicOf(err), name) || !strings.Contains(mail.PublicOf(err), "in a way that they cannot open") {
+			t.Errorf("%v", err)
+		}
+		r[i] = was
+	}
+	swap(2, 0, "carol") // an RSA key for a key on a curve
+	swap(0, 2, "alice") // and the other way round
+	swap(1, 0, "bob")   // a key of another length
 }
 
 func quotedPrintable(b []byte) string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strings"
 
 	"cmmpd/internal/message"
@@ -11,20 +12,34 @@ import (
 )
 
 // Inspect says how the message is protected. Only the root entity counts: an encrypted
-// part beside others protects nothing (EFAIL; THREATS C2). What the CMS structure is
+// part beside others protects nothing (EFAIL, CVE-2017-17689). What the CMS structure is
 // decides, not what the smime-type parameter calls it. What claims to be CMS and
-// cannot be read through to its end is EncryptedBroken, which passes no rule.
+// cannot be read through to its end is EncryptedBroken, which passes no rule. What is
+// encrypted and then signed, with nothing beside it, is Encrypted.
 //
 // multipart/encrypted (OpenPGP) is not S/MIME and is Plain here.
 func (g *Gateway) Inspect(raw []byte, x *message.Index) Protection {
-	root := x.Root
+	return g.inspect(raw, x.Root, 0)
+}
+
+// maxSignatures bounds the signatures around each other that Inspect looks through.
+const maxSignatures = 4
+
+func (g *Gateway) inspect(raw []byte, root *message.Part, signatures int) Protection {
 	if g.ambiguous(raw, root) {
 		return Protection{Kind: EncryptedBroken, Reason: "says twice, and differently, what it contains"}
 	}
 	switch {
 	case isCMS(root):
 	case isDetached(root):
-		return Protection{Kind: SignedOnly}
+		if len(root.Children) == 0 {
+			return Protection{Kind: SignedOnly}
+		}
+		p := g.within(raw, root.Children[0], signatures)
+		if p.Kind == Encrypted && !bare(raw, root) {
+			return Protection{Kind: EncryptedBroken, Reason: "has text beside what is encrypted"}
+		}
+		return p
 	default:
 		return Protection{Kind: Plain}
 	}
@@ -32,10 +47,36 @@ func (g *Gateway) Inspect(raw []byte, x *message.Index) Protection {
 	if err != nil {
 		return Protection{Kind: EncryptedBroken, Reason: err.Error()}
 	}
-	return g.inspectCMS(der)
+	if _, err := cms.ContentType(der); err != nil && !namesCMS(root) {
+		return Protection{Kind: Plain} // a file that is only called so
+	}
+	return g.inspectCMS(der, signatures)
 }
 
-func (g *Gateway) inspectCMS(der []byte) Protection {
+// within is how a signed message is protected, by the entity that is signed.
+func (g *Gateway) within(raw []byte, p *message.Part, signatures int) Protection {
+	if signatures++; signatures >= maxSignatures {
+		return Protection{Kind: SignedOnly}
+	}
+	switch in := g.inspect(raw, p, signatures); in.Kind {
+	case Encrypted, EncryptedBroken:
+		in.Signed = true
+		return in
+	}
+	return Protection{Kind: SignedOnly}
+}
+
+// bare says whether a multipart/signed holds nothing but its two parts.
+func bare(raw []byte, p *message.Part) bool {
+	if len(p.Children) != 2 || !isSignature(p.Children[1]) {
+		return false
+	}
+	before := bytes.TrimSpace(raw[p.BodyStart:p.Children[0].HeaderStart])
+	after := bytes.TrimSpace(raw[p.Children[1].BodyEnd:p.BodyEnd])
+	return bytes.IndexByte(before, '\n') < 0 && bytes.HasPrefix(before, []byte("--")) && bytes.IndexByte(after, '\n') < 0
+}
+
+func (g *Gateway) inspectCMS(der []byte, signatures int) Protection {
 	broken := func(err error) Protection {
 		return Protection{Kind: EncryptedBroken, Reason: err.Error()}
 	}
@@ -60,16 +101,28 @@ func (g *Gateway) inspectCMS(der []byte) Protection {
 		case s.Content == nil:
 			return Protection{Kind: OtherCMS, Reason: "a signature without its content"}
 		}
-		return Protection{Kind: SignedOnly}
+		return g.within(s.Content, message.Parse(s.Content, message.Limits{}).Root, signatures)
 	case cms.CompressedData:
 		return Protection{Kind: OtherCMS, Reason: "compressed data"}
 	}
 	return broken(errors.New("CMS content of the unknown type " + string(kind)))
 }
 
-// isCMS says whether p is one CMS structure (RFC 8551, section 3.2).
+// isCMS says whether p is one CMS structure (RFC 8551, section 3.2), or, made by a
+// program that does not know the type, a file called one (section 3.2.1).
 func isCMS(p *message.Part) bool {
+	return namesCMS(p) || p.Type == "application" && p.Subtype == "octet-stream" && calledCMS(p)
+}
+
+func namesCMS(p *message.Part) bool {
 	return p.Type == "application" && (p.Subtype == "pkcs7-mime" || p.Subtype == "x-pkcs7-mime")
+}
+
+// calledCMS says whether a file name of p ends in .p7m.
+func calledCMS(p *message.Part) bool {
+	return slices.ContainsFunc(slices.Concat(p.Params, p.DispositionParams), func(v message.Param) bool {
+		return (v.Name == "name" || v.Name == "filename") && strings.HasSuffix(strings.ToLower(v.Value), ".p7m")
+	})
 }
 
 // isSignature says whether p is a detached signature (RFC 8551, section 3.5.3.1).

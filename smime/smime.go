@@ -93,6 +93,7 @@ func (k Kind) String() string {
 type Protection struct {
 	Kind      Kind
 	Enveloped *cms.Enveloped // of Encrypted
+	Signed    bool           // of Encrypted: a signature is around it (RFC 2634, section 1.1: triple wrapping)
 	Reason    string         // of EncryptedBroken and OtherCMS: what was found, for the log
 }
 

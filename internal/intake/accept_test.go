@@ -364,11 +364,19 @@ func TestInboundInClear(t *testing.T) {
 	_, err := w.receive("bob carol", confidential("To: bob@works.gov.example\n"))
 	w.must(err)
 	d := w.last()
-	if len(d.Bodies) != 1 || len(d.Submitted) != 0 {
+	if len(d.Bodies) != 2 || len(d.Submitted) != 0 {
 		t.Fatalf("%d bodies", len(d.Bodies))
 	}
-	if got := w.readers(d.Bodies[0].Data, secretWord); got != "bob carol" {
-		t.Errorf("read by %q", got)
+	for i, want := range []string{"bob", "carol"} { // carol is not named: a blind recipient, for all that bob may know
+		if got := w.readers(d.Bodies[i].Data, secretWord); got != want {
+			t.Errorf("body %d is read by %q", i, got)
+		}
+	}
+	w.shelf.got = nil
+	_, err = w.receive("bob carol", confidential("To: team@works.gov.example\nCc: Bob@Works.gov.example, CAROL@health.gov.example\n"))
+	w.must(err)
+	if d := w.last(); len(d.Bodies) != 1 || w.readers(d.Bodies[0].Data, secretWord) != "bob carol" {
+		t.Errorf("%d bodies", len(d.Bodies))
 	}
 	w.shelf.got = nil
 	_, err = w.receive("bob dave", confidential("To: bob@works.gov.example\n"))

@@ -64,7 +64,7 @@ func (in *Intake) keep(ctx context.Context, who *mail.Principal, acct mail.Accou
 		p.path = policy.Draft
 	}
 	p.protection = in.o.Gateway.Inspect(p.text, p.index)
-	facts := policy.Facts{Path: p.path, Label: p.label, Encrypted: p.protection.Kind == smime.Encrypted}
+	facts := policy.Facts{Path: p.path, Label: p.label, Encrypted: p.protection.Strong()}
 	var owner smime.Usable
 	if in.o.Policy.NeedsReaders(p.path, p.label, facts.Encrypted) == policy.Owner {
 		var err error

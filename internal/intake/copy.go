@@ -10,7 +10,6 @@ import (
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
 	"cmmpd/internal/policy"
-	"cmmpd/smime"
 	"cmmpd/storage"
 )
 
@@ -68,7 +67,7 @@ func (in *Intake) inClear(ctx context.Context, acct *storage.Account, from *stor
 		case policy.Withheld:
 			return true, nil
 		case policy.SMIME:
-			if in.o.Gateway.Inspect(data, p.index).Kind != smime.Encrypted {
+			if !in.o.Gateway.Inspect(data, p.index).Strong() {
 				return true, nil
 			}
 		}

@@ -17,7 +17,7 @@ const sealWait = 30 * time.Second
 
 // protect makes the bodies to keep and to send: the text as it is, or sealed. Readers whom the
 // message names share one sealed copy; each of the others has an envelope of their own,
-// which names nobody else (RFC 8551, section 3.3; THREATS C7). release gives back the
+// which names nobody else (RFC 8551, section 3.3). release gives back the
 // memory that the copies take.
 func (in *Intake) protect(ctx context.Context, p *passage) (release func(), err error) {
 	if p.decision.Action != policy.Seal {
@@ -46,7 +46,11 @@ func (in *Intake) protect(ctx context.Context, p *passage) (release func(), err 
 		err = in.sealFor(p, named, nil)
 	}
 	for i := 0; i < len(alone) && err == nil; i++ {
-		err = in.sealFor(p, alone[i:i+1], &alone[i].via[0])
+		var bcc *mail.Address
+		if p.path == policy.Submission { // from outside it may be a list of theirs that led here
+			bcc = &alone[i].via[0]
+		}
+		err = in.sealFor(p, alone[i:i+1], bcc)
 	}
 	if err != nil {
 		release()
@@ -129,7 +133,7 @@ func (in *Intake) address(p *passage, b *storage.Body, to []mailbox) error {
 // section 4.4; RFC 9228).
 func (in *Intake) entries(p *passage, to []mailbox) []storage.NewEntry {
 	results := ""
-	if p.path == policy.Inbound && p.protection.Kind == smime.SignedOnly {
+	if p.path == policy.Inbound && (p.protection.Kind == smime.SignedOnly || p.protection.Signed) {
 		results = in.o.Gateway.Verify(p.text, p.index, authors(p.index)).AuthenticationResults(in.o.Hostname)
 	}
 	out := make([]storage.NewEntry, len(to))

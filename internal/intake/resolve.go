@@ -6,7 +6,6 @@ import (
 	"cmmpd/directory"
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
-	"cmmpd/internal/policy"
 	"cmmpd/smime"
 )
 
@@ -140,7 +139,7 @@ func (p *passage) blind() []bool {
 				seen = seen || named[a.Key()]
 			}
 		}
-		out[i] = !seen && p.path == policy.Submission
+		out[i] = !seen
 	}
 	return out
 }

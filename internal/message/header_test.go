@@ -46,7 +46,7 @@ func TestParameters(t *testing.T) {
 		" Text/HTML ; Charset=\"UTF-8\" ":                              "text/html charset=UTF-8",
 		"text/plain; charset=utf-8 format=flowed":                      "text/plain charset=utf-8 format=flowed",
 		"text/plain;charset=utf-8;;format=flowed;":                     "text/plain charset=utf-8 format=flowed",
-		"text/plain (c) ; (c) charset (c) = (c) us-ascii (Plain text)": "text/plain",
+		"text/plain (c) ; (c) charset (c) = (c) us-ascii (Plain text)": "text/plain charset=us-ascii",
 		"text/plain; charset=us-ascii (Plain text)":                    "text/plain charset=us-ascii",
 		"text/plain charset=big5":                                      "text/plain charset=big5",
 		`a/b; boundary=----=_Part_1.2`:                                 "a/b boundary=----=_Part_1.2",

@@ -22,12 +22,7 @@ func ParseParams(s string) []Param {
 // lower case and its parameters (RFC 2045, section 5.1; RFC 2183), with RFC 2231 undone.
 // It reads what it can; cut says that there were too many parameters.
 func parseParameterised(s string) (value string, params []Param, cut bool) {
-	s = skipComments(s)
-	end := strings.IndexAny(s, "; \t(")
-	if end < 0 {
-		end = len(s)
-	}
-	value, s = strings.ToLower(strings.Trim(s[:end], `"`)), s[end:]
+	value, s = firstWord(s)
 	if s == "" {
 		return value, nil, false
 	}
@@ -41,12 +36,12 @@ func parseParameterised(s string) (value string, params []Param, cut bool) {
 		if s[0] == ';' {
 			continue
 		}
-		end = strings.IndexAny(s, "=; \t")
+		end := strings.IndexAny(s, "=; \t(")
 		if end < 0 {
 			break
 		}
 		name := strings.ToLower(s[:end])
-		s = strings.TrimLeft(s[end:], " \t")
+		s = skipComments(s[end:])
 		if s == "" || s[0] != '=' {
 			continue // a word without a value
 		}
@@ -69,6 +64,23 @@ func parseParameterised(s string) (value string, params []Param, cut bool) {
 		params = nil
 	}
 	return value, params, cut
+}
+
+// firstWord reads the word before the parameters. Blanks and comments may stand around
+// it and around its slash.
+func firstWord(s string) (word, rest string) {
+	for {
+		s = skipComments(s)
+		end := strings.IndexAny(s, "; \t(")
+		if end < 0 {
+			end = len(s)
+		}
+		word += s[:end]
+		s = skipComments(s[end:])
+		if !strings.HasPrefix(s, "/") && (!strings.HasSuffix(word, "/") || end == 0) {
+			return strings.ToLower(strings.Trim(word, `"`)), s
+		}
+	}
 }
 
 // paramValue reads a quoted string or what stands for a token: values of file names are

@@ -2,6 +2,8 @@ package cms
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"math/big"
@@ -36,6 +38,23 @@ type RecipientInfo struct {
 // Matches says whether r names the certificate c.
 func (r *RecipientInfo) Matches(c *x509.Certificate) bool {
 	return r.Kind != Other && matches(c, r.Issuer, r.Serial, r.SKI)
+}
+
+// Fits says whether the key of c could open what r holds, as far as that can be seen
+// without the private key: the kind of key, the algorithm and the lengths go together.
+func (r *RecipientInfo) Fits(c *x509.Certificate) bool {
+	switch k := c.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return r.transport != nil && len(r.key) == k.Size()
+	case *ecdsa.PublicKey:
+		own, err := k.ECDH()
+		if err != nil || r.agreement == nil {
+			return false
+		}
+		_, err = r.agreement.peer(own.Curve())
+		return err == nil && len(r.key) >= 24 && len(r.key)%8 == 0 // RFC 3394
+	}
+	return false
 }
 
 // matches compares names byte by byte, as RFC 5652, section 10.2.4 lets issuers do.
