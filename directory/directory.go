@@ -23,7 +23,7 @@ import (
 
 // Options says how to reach the directory and how its entries are read.
 type Options struct {
-	// Dial opens a connection: in process server.Server.Dial, else TCP or TCP with TLS.
+	// Dial opens a connection: in process server.Server.Dial, else what Reach sets.
 	Dial func(ctx context.Context) (net.Conn, error)
 	// StartTLS, if not nil, upgrades each connection before anything is asked (RFC
 	// 4511, section 4.14). It needs ServerName.
@@ -85,6 +85,9 @@ type Directory struct {
 func New(o Options) (*Directory, error) {
 	if _, err := ldap.ParseDN(o.BaseDN); err != nil || o.BaseDN == "" {
 		return nil, mail.E(mail.Invalid, "the base of the directory is not a distinguished name", err)
+	}
+	if _, err := ldap.ParseDN(o.BindDN); err != nil {
+		return nil, mail.E(mail.Invalid, "the name to bind with is not a distinguished name", err)
 	}
 	names := o.Names.withDefaults()
 	if err := names.check(); err != nil {

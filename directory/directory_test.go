@@ -2,9 +2,11 @@ package directory_test
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -13,7 +15,9 @@ import (
 
 	"cmmpd/directory"
 	"cmmpd/directory/server"
+	"cmmpd/internal/demopki"
 	"cmmpd/internal/mail"
+	"cmmpd/internal/testkit"
 )
 
 const base = "dc=gov,dc=example"
@@ -83,6 +87,73 @@ func newPair(t testing.TB, ldif string, o directory.Options) (*directory.Directo
 	return d, s
 }
 
+// everyServer runs a test's body over resolvers that ask the embedded directory in process,
+// and OpenLDAP's slapd over LDAPS and with StartTLS.
+func everyServer(t *testing.T, ldif string, o directory.Options, body func(t *testing.T, d *directory.Directory)) {
+	t.Run("embedded", func(t *testing.T) {
+		d, _ := newPair(t, ldif, o)
+		body(t, d)
+	})
+	t.Run("slapd", func(t *testing.T) {
+		s, roots := startSlapd(t, ldif)
+		for name, startTLS := range map[string]bool{"LDAPS": false, "StartTLS": true} {
+			t.Run(name, func(t *testing.T) {
+				body(t, remote(t, o, s.URL(startTLS), roots))
+			})
+		}
+	})
+}
+
+const servicePassword = "servicepass"
+
+// startSlapd serves the entries, and one for the resolver itself.
+func startSlapd(t testing.TB, ldif string) (*testkit.Slapd, *x509.CertPool) {
+	t.Helper()
+	testkit.Need(t, "slapd")
+	ca, err := demopki.NewCA("Test", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := ca.Server("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := demopki.KeyPEM(id.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file := func(name string, b []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	service := "\ndn: cn=cmmpd," + base + "\nobjectClass: applicationProcess\nobjectClass: simpleSecurityObject\ncn: cmmpd\nuserPassword: " + servicePassword + "\n"
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.Cert)
+	return testkit.StartSlapd(t, testkit.SlapdOptions{
+		Conf: "../configs/openldap", LDIF: tree + service + ldif,
+		CA: file("ca.pem", demopki.CertPEM(ca.Cert)), Cert: file("server.pem", demopki.CertPEM(id.Cert)), Key: file("server.key", key),
+	}), roots
+}
+
+// remote is a resolver that asks the server at a URL.
+func remote(t testing.TB, o directory.Options, url string, roots *x509.CertPool) *directory.Directory {
+	t.Helper()
+	o.BaseDN, o.BindDN, o.BindPassword = base, "cn=cmmpd,"+base, servicePassword
+	if err := o.Reach(url, roots); err != nil {
+		t.Fatal(err)
+	}
+	d, err := directory.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
 func load(t testing.TB, s *server.Server, ldif string) {
 	t.Helper()
 	if _, err := s.Import(context.Background(), strings.NewReader(ldif), "test"); err != nil {
@@ -110,8 +181,9 @@ func sample() string {
 		group("empty", "uid=gone,ou=people")
 }
 
-func TestResolve(t *testing.T) {
-	d, _ := newPair(t, sample(), directory.Options{})
+func TestResolve(t *testing.T) { everyServer(t, sample(), directory.Options{}, testResolve) }
+
+func testResolve(t *testing.T, d *directory.Directory) {
 	ctx := context.Background()
 	for a, want := range map[string]string{
 		"alice@works.gov.example":  "alice",
@@ -148,8 +220,9 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-func TestPrincipal(t *testing.T) {
-	d, _ := newPair(t, sample(), directory.Options{})
+func TestPrincipal(t *testing.T) { everyServer(t, sample(), directory.Options{}, testPrincipal) }
+
+func testPrincipal(t *testing.T, d *directory.Directory) {
 	for _, name := range []string{"bob", "BOB", "bob@works.gov.example", "uid=bob,ou=people," + base} {
 		p, err := d.Principal(context.Background(), name)
 		if err != nil || p.UID != "bob" || p.Account == "" {
@@ -168,8 +241,9 @@ func TestPrincipal(t *testing.T) {
 	}
 }
 
-func TestBind(t *testing.T) {
-	d, _ := newPair(t, sample(), directory.Options{})
+func TestBind(t *testing.T) { everyServer(t, sample(), directory.Options{}, testBind) }
+
+func testBind(t *testing.T, d *directory.Directory) {
 	ctx := context.Background()
 	for _, name := range []string{"bob", "bob@works.gov.example", "uid=bob,ou=people," + base} {
 		if err := d.Bind(ctx, name, "bobpass"); err != nil {
@@ -231,12 +305,26 @@ func TestDirectoryDown(t *testing.T) {
 	for _, c := range conns {
 		c.Close()
 	}
+	unavailable(t, d)
+	down.Store(false)
+	if _, err := d.Resolve(ctx, a); err != nil {
+		t.Errorf("it does not come back: %v", err)
+	}
+}
+
+// unavailable demands that everything is a temporary failure.
+func unavailable(t *testing.T, d *directory.Directory) {
+	t.Helper()
+	ctx := context.Background()
 	for range 3 {
-		if _, err := d.Resolve(ctx, a); mail.KindOf(err) != mail.Unavailable {
+		if _, err := d.Resolve(ctx, addr("alice@works.gov.example")); mail.KindOf(err) != mail.Unavailable {
 			t.Errorf("resolve: %v", err)
 		}
 		if _, err := d.Lookup(ctx, addr("nobody@works.gov.example")); mail.KindOf(err) != mail.Unavailable {
 			t.Errorf("an unknown address must not be refused for good: %v", err)
+		}
+		if _, err := d.ByDN(ctx, "uid=bob,ou=people,"+base); mail.KindOf(err) != mail.Unavailable {
+			t.Errorf("by name: %v", err)
 		}
 		if err := d.Bind(ctx, "alice", "alicepass"); mail.KindOf(err) != mail.Unavailable {
 			t.Errorf("bind: %v", err)
@@ -245,9 +333,69 @@ func TestDirectoryDown(t *testing.T) {
 			t.Errorf("ready: %v", err)
 		}
 	}
-	down.Store(false)
-	if _, err := d.Resolve(ctx, a); err != nil {
-		t.Errorf("it does not come back: %v", err)
+}
+
+// TestSlapdStops takes a real server away and brings it back.
+func TestSlapdStops(t *testing.T) {
+	s, roots := startSlapd(t, sample())
+	o := directory.Options{Limits: directory.Limits{CacheTTL: -1}}
+	for _, startTLS := range []bool{false, true} {
+		d := remote(t, o, s.URL(startTLS), roots)
+		ctx := context.Background()
+		works := func() {
+			t.Helper()
+			if _, err := d.Resolve(ctx, addr("team@works.gov.example")); err != nil {
+				t.Error(err)
+			}
+			if err := d.Bind(ctx, "alice", "alicepass"); err != nil {
+				t.Error(err)
+			}
+		}
+		works()
+		s.Stop()
+		unavailable(t, d)
+		s.Start()
+		works()
+	}
+}
+
+// TestWrongWayThere is what a configuration gets that is not right.
+func TestWrongWayThere(t *testing.T) {
+	s, roots := startSlapd(t, sample())
+	stranger, err := demopki.NewCA("Stranger", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := x509.NewCertPool()
+	others.AddCert(stranger.Cert)
+	for _, startTLS := range []bool{false, true} {
+		unavailable(t, remote(t, directory.Options{}, s.URL(startTLS), others))
+		// The certificate names the address only.
+		unavailable(t, remote(t, directory.Options{}, strings.Replace(s.URL(startTLS), "127.0.0.1", "localhost", 1), roots))
+	}
+	o := directory.Options{BaseDN: base, BindDN: "cn=cmmpd," + base, BindPassword: "wrong"}
+	if err := o.Reach(s.URL(false), roots); err != nil {
+		t.Fatal(err)
+	}
+	d, err := directory.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	unavailable(t, d)
+}
+
+func TestReach(t *testing.T) {
+	for _, good := range []string{"ldaps://dir.example", "ldap://dir.example", "ldaps://dir.example:1636/", "ldap://[::1]:389"} {
+		var o directory.Options
+		if err := o.Reach(good, nil); err != nil || o.Dial == nil || (o.StartTLS != nil) != strings.HasPrefix(good, "ldap:") {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"", "dir.example", "ldapi:///", "http://dir.example", "ldap://", "ldaps://u:p@dir.example", "ldap://dir.example/dc=x", "ldap://dir.example?x", "ldap://a b"} {
+		if err := new(directory.Options).Reach(bad, nil); mail.KindOf(err) != mail.Invalid || mail.PublicOf(err) == "" {
+			t.Errorf("%s: %v", bad, err)
+		}
 	}
 }
 
@@ -307,14 +455,15 @@ func TestDeepAndLargeGroups(t *testing.T) {
 		}
 		b.WriteString(group(fmt.Sprintf("g%d", i), member))
 	}
-	d, _ := newPair(t, b.String(), directory.Options{})
-	if _, err := d.Resolve(context.Background(), addr("g0@works.gov.example")); mail.KindOf(err) != mail.TooLarge {
-		t.Error(err)
-	}
-	if list, err := d.Resolve(context.Background(), addr("g5@works.gov.example")); err != nil || uids(list) != "alice" {
-		t.Error(list, err)
-	}
-	d, _ = newPair(t, b.String(), directory.Options{Limits: directory.Limits{GroupDepth: 20}})
+	everyServer(t, b.String(), directory.Options{}, func(t *testing.T, d *directory.Directory) {
+		if _, err := d.Resolve(context.Background(), addr("g0@works.gov.example")); mail.KindOf(err) != mail.TooLarge {
+			t.Error(err)
+		}
+		if list, err := d.Resolve(context.Background(), addr("g5@works.gov.example")); err != nil || uids(list) != "alice" {
+			t.Error(list, err)
+		}
+	})
+	d, _ := newPair(t, b.String(), directory.Options{Limits: directory.Limits{GroupDepth: 20}})
 	if list, err := d.Resolve(context.Background(), addr("g0@works.gov.example")); err != nil || uids(list) != "alice" {
 		t.Error(list, err)
 	}
@@ -325,7 +474,7 @@ func TestDeepAndLargeGroups(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	for _, o := range []directory.Options{{}, {BaseDN: "not a dn"}, {BaseDN: base, Names: directory.Names{Mail: "mail=*)("}}} {
+	for _, o := range []directory.Options{{}, {BaseDN: "not a dn"}, {BaseDN: base, BindDN: "not a dn"}, {BaseDN: base, Names: directory.Names{Mail: "mail=*)("}}} {
 		if _, err := directory.New(o); mail.KindOf(err) != mail.Invalid {
 			t.Errorf("%+v: %v", o.Names, err)
 		}

@@ -57,11 +57,16 @@ func (n *Names) fields() []*string {
 	return []*string{&n.UID, &n.Name, &n.Mail, &n.Alias, &n.Certificate, &n.Profile, &n.Clearance, &n.Role, &n.Member, &n.Holder, &n.Department, &n.UUID}
 }
 
-func (n Names) withDefaults() Names {
-	own := Names{
+// DefaultNames are those of our own schema.
+func DefaultNames() Names {
+	return Names{
 		"uid", "displayName", "mail", "mailAlternateAddress", "userCertificate;binary", "cmmpdCipherProfile", "cmmpdClearance", "cmmpdRole",
 		"member", "roleOccupant", "ou", "entryUUID",
 	}
+}
+
+func (n Names) withDefaults() Names {
+	own := DefaultNames()
 	defaults := own.fields()
 	for i, f := range n.fields() {
 		if *f == "" {

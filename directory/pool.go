@@ -3,6 +3,7 @@ package directory
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 
@@ -126,17 +127,21 @@ func (p *pool) dial(ctx context.Context) (*link, error) {
 	if p.o.StartTLS != nil {
 		if err := l.StartTLS(p.o.StartTLS); err != nil {
 			l.Close()
-			return nil, err
+			return nil, beforehand("StartTLS", err)
 		}
 	}
 	if p.service && !p.o.Trusted && p.o.BindDN != "" {
 		if err := l.Bind(p.o.BindDN, p.o.BindPassword); err != nil {
 			l.Close()
-			return nil, err
+			return nil, beforehand("bind as "+p.o.BindDN, err)
 		}
 	}
 	return l, nil
 }
+
+// beforehand hides the result code of what was done before the operation: to its caller
+// it would look like the answer to that.
+func beforehand(what string, err error) error { return fmt.Errorf("%s: %s", what, err.Error()) }
 
 // limitedConn bounds how much may be read between two calls of allow.
 type limitedConn struct {

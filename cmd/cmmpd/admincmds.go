@@ -60,13 +60,13 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 			if err := p.needDirectory(ctx); err != nil {
 				return admin.ImportResult{}, err
 			}
-			return importInto(p.embedded)(ctx, ldif, actor)
+			return p.importDirectory(ctx, ldif, actor)
 		},
 		ExportDirectory: func(ctx context.Context, w io.Writer) error {
 			if err := p.needDirectory(ctx); err != nil {
 				return err
 			}
-			return p.embedded.Export(ctx, w)
+			return p.exportDirectory(ctx, w)
 		},
 		Check: func(ctx context.Context, deep bool) (admin.CheckReport, error) {
 			if err := p.openStore(ctx); err != nil {
@@ -102,7 +102,7 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 
 // needDirectory opens the directory if it is not open yet.
 func (p *platform) needDirectory(ctx context.Context) error {
-	if p.embedded != nil {
+	if p.dir != nil {
 		return nil
 	}
 	return p.openDirectory(ctx)

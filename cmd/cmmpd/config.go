@@ -63,11 +63,6 @@ type keystoreConfig struct {
 	Path string `toml:"path"`
 }
 
-type directoryConfig struct {
-	Path string `toml:"path"`
-	Base string `toml:"base"`
-}
-
 type smimeConfig struct {
 	Anchors       []string       `toml:"anchors"`
 	Intermediates []string       `toml:"intermediates"`
@@ -124,10 +119,7 @@ func (c *config) check(f *tomlFile) {
 	}
 	f.file("keystore.path", &c.Keystore.Path)
 	f.resolve("store.path", &c.Store.Path)
-	f.resolve("directory.path", &c.Directory.Path)
-	if !strings.Contains(c.Directory.Base, "=") {
-		f.bad("directory.base", "%q is not a distinguished name", c.Directory.Base)
-	}
+	c.Directory.check(f, &c.Listen)
 	f.resolve("audit.path", &c.Audit.Path)
 	if c.Audit.Origin == "" || strings.ContainsAny(c.Audit.Origin, " +\t\r\n") {
 		f.bad("audit.origin", "%q is not an origin: one word without spaces or plus signs is needed", c.Audit.Origin)
@@ -221,6 +213,7 @@ func (s *smimeConfig) check(f *tomlFile) {
 func defaultConfig() *config {
 	var c config
 	c.Keystore.Kind = "file"
+	c.Directory = defaultDirectory()
 	c.Server.Socket = "cmmpd.sock"
 	c.SMIME.MaxCRLAge = duration(7 * 24 * time.Hour)
 	c.SMIME.MinRSABits = 2048

@@ -124,6 +124,10 @@ func TestConfigComplaints(t *testing.T) {
 		"route to nowhere":  {"#[[queue.routes]]\n#domain = \"partner.example\"", "[[queue.routes]]\nhost = \"x\"\ndomain = \"*\"", "not a server and its port"},
 		"rsa too small":     {`min-rsa-bits = 2048`, `min-rsa-bits = 1024`, "not between"},
 		"no anchors":        {`anchors = ["pki/ca.pem"]`, `anchors = []`, "anchor"},
+		"unknown directory": {`kind = "embedded"`, `kind = "nis"`, "neither"},
+		"bad base":          {`base = "dc=gov,dc=example"`, `base = "gov.example"`, "directory.base"},
+		"url of embedded":   {`url = ""`, `url = "ldaps://x"`, "only"},
+		"names of embedded": {`name = "displayName"`, `name = "cn"`, "directory.attributes"},
 		"unknown keystore":  {`kind = "file"`, `kind = "cloud"`, "keystore.kind"},
 		"unknown hostname":  {`hostname = "localhost"`, `hostname = "local host"`, "is not a host name"},
 		"origin with space": {`"cmmpd.gov.example/audit"`, `"two words"`, "audit.origin"},
@@ -142,5 +146,44 @@ func TestConfigComplaints(t *testing.T) {
 	}
 	if _, err := loadConfig(filepath.Join(t.TempDir(), "none.toml")); err == nil || !strings.Contains(err.Error(), "none.toml") {
 		t.Errorf("a missing configuration: %v", err)
+	}
+}
+
+func TestLDAPDirectory(t *testing.T) {
+	good := strings.NewReplacer(
+		`kind = "embedded"`, `kind = "ldap"`, `path = "directory.db"`, `path = ""`, `url = ""`, `url = "ldaps://dir.gov.example"`,
+		`ca = ""`, `ca = "pki/ca.pem"`, `bind-dn = ""`, `bind-dn = "cn=cmmpd,dc=gov,dc=example"`,
+		`bind-password-file = ""`, `bind-password-file = "keys/server.key"`, `name = "displayName"`, `name = "cn"`,
+		`ldap = "127.0.0.1:10389"`, `ldap = ""`, `ldaps = "127.0.0.1:10636"`, `ldaps = ""`,
+	)
+	if c, err := loadConfig(exampleDir(t, good.Replace)); err != nil || c.Directory.Attributes.Name != "cn" || !filepath.IsAbs(c.Directory.BindPasswordFile) {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct{ old, new, want string }{
+		"path":          {`path = ""`, `path = "directory.db"`, "directory.path"},
+		"listener":      {`ldap = ""`, `ldap = "127.0.0.1:10389"`, "listen.ldap"},
+		"clear":         {`"ldaps://dir`, `"http://dir`, "neither ldaps nor ldap"},
+		"no URL":        {`"ldaps://dir.gov.example"`, `""`, "not an address"},
+		"no CA":         {`ca = "pki/ca.pem"`, `ca = "pki/none.pem"`, "no such file"},
+		"nobody":        {`bind-dn = "cn=cmmpd,dc=gov,dc=example"`, `bind-dn = ""`, "directory.bind-dn"},
+		"no password":   {`bind-password-file = "keys/server.key"`, `bind-password-file = "keys/none"`, "no such file"},
+		"bad attribute": {`name = "cn"`, `name = "cn)(uid=*"`, "not the name of an attribute"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := loadConfig(exampleDir(t, func(s string) string {
+				before, after, _ := strings.Cut(good.Replace(s), "[listen]")
+				return before + "[listen]" + strings.Replace(after, tc.old, tc.new, 1)
+			}))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %s", err, tc.want)
+			}
+		})
+	}
+	path := exampleDir(t, good.Replace)
+	if err := os.Chmod(filepath.Join(filepath.Dir(path), "keys", "server.key"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadConfig(path); err == nil || !strings.Contains(err.Error(), "read by others") {
+		t.Errorf("a password for everybody: %v", err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"time"
@@ -157,58 +156,6 @@ func (p *platform) openQueue(ctx context.Context) error {
 		return fmt.Errorf("queue: %w", err)
 	}
 	return nil
-}
-
-// openDirectory opens the embedded directory, the resolver that asks it, and log-in.
-func (p *platform) openDirectory(context.Context) (err error) {
-	p.embedded, err = openEmbedded(p.cfg, p.log, func() {
-		p.dir.Changed()
-		p.auth.Changed()
-	}, func(ctx context.Context, c mail.Client, name, password string) (mail.Principal, error) {
-		return p.auth.Login(ctx, c, name, password)
-	})
-	if err != nil {
-		return err
-	}
-	p.onClose(p.embedded.Close)
-	p.dir, err = directory.New(directory.Options{Dial: p.embedded.Dial, Trusted: true, BaseDN: p.cfg.Directory.Base, Limits: p.cfg.Limits.directory(), Log: p.log})
-	if err != nil {
-		return fmt.Errorf("directory: %w", err)
-	}
-	p.onClose(p.dir.Close)
-	p.auth = auth.New(auth.Options{Directory: p.dir, Limits: p.cfg.Limits.login(), Exempt: p.cfg.Limits.exempt(), Outcome: p.loginOutcome, Log: p.log})
-	p.service = admin.NewService(admin.Options{
-		Login:  p.auth.Login,
-		Import: importInto(p.embedded),
-		ExportDirectory: func(ctx context.Context, w io.Writer) error {
-			return p.embedded.Export(ctx, w)
-		},
-		Check:    checkOf(p.store),
-		Queue:    func(context.Context) (admin.Queue, error) { return p.queue, nil },
-		AuditDir: p.cfg.Audit.Path, Audit: p.audit, Log: p.log,
-	})
-	return nil
-}
-
-// openEmbedded opens the embedded directory alone.
-func openEmbedded(cfg *config, log *slog.Logger, changed func(),
-	login func(context.Context, mail.Client, string, string) (mail.Principal, error),
-) (*server.Server, error) {
-	s, err := server.Open(server.Options{
-		Path: cfg.Directory.Path, BaseDN: cfg.Directory.Base, Log: log, Login: login, Changed: changed,
-		Limits: cfg.Limits.ldap(), Exempt: cfg.Limits.exempt(),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("embedded directory: %w", err)
-	}
-	return s, nil
-}
-
-func importInto(s *server.Server) func(context.Context, io.Reader, string) (admin.ImportResult, error) {
-	return func(ctx context.Context, ldif io.Reader, actor string) (admin.ImportResult, error) {
-		r, err := s.Import(ctx, ldif, actor)
-		return admin.ImportResult{Added: r.Added, Modified: r.Modified, Deleted: r.Deleted, Unchanged: r.Unchanged, Changed: r.Changed}, err
-	}
 }
 
 func checkOf(s *storage.Store) func(context.Context, bool) (admin.CheckReport, error) {

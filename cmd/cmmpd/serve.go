@@ -259,7 +259,10 @@ func (d *daemon) shutdown() error {
 	d.ending.Store(true)
 	defer d.stop()
 	done := make(chan error, 6)
-	stops := []func(context.Context) error{d.smtp.Shutdown, d.imap.Shutdown, d.queue.Shutdown, d.embedded.Shutdown, d.health.Shutdown}
+	stops := []func(context.Context) error{d.smtp.Shutdown, d.imap.Shutdown, d.queue.Shutdown, d.health.Shutdown}
+	if d.embedded != nil {
+		stops = append(stops, d.embedded.Shutdown)
+	}
 	if d.control != nil {
 		stops = append(stops, d.control.Shutdown)
 	}
