@@ -257,6 +257,9 @@ func (dd demoDir) ldif(certs map[string]*x509.Certificate) (string, error) {
 		if m.post {
 			a.holder = "bob"
 		}
+		if m.role == "admin" {
+			a.aliases = postmasters([]string{works, health, platformDomain})
+		}
 		if c := certs[m.uid]; c != nil {
 			a.certificate = c.Raw
 		}

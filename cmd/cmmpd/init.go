@@ -453,12 +453,21 @@ func (o *initOptions) ldif(passwords map[string]string) (string, error) {
 	if err != nil {
 		return "", usageError{fmt.Errorf("--base-dn: %w", err)}
 	}
+	var taken []string
+	for _, f := range o.officers {
+		taken = append(taken, f.name)
+	}
+	master := postmasters(o.domains, taken...) // mail for them comes to the first administrator
 	for _, f := range o.officers {
 		verifier, err := server.HashPassword(rand.Reader, passwords[f.uid()], server.DefaultRounds)
 		if err != nil {
 			return "", err
 		}
-		d.account(account{uid: f.uid(), cn: f.en, display: f.en + " " + f.zh, mail: f.name, verifier: verifier, role: f.role})
+		a := account{uid: f.uid(), cn: f.en, display: f.en + " " + f.zh, mail: f.name, verifier: verifier, role: f.role}
+		if f.role == "admin" {
+			a.aliases, master = master, nil
+		}
+		d.account(a)
 	}
 	return d.String()
 }

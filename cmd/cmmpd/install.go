@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -218,6 +219,19 @@ type account struct {
 	role, profile                string // may be empty
 	certificate                  []byte // DER; may be empty
 	holder                       string // of a post: the holder's uid
+	aliases                      []string
+}
+
+// postmasters are the addresses that every mail server must take mail for (RFC 5321, section
+// 4.5.1), but for those that somebody has as their own.
+func postmasters(domains []string, taken ...string) []string {
+	var all []string
+	for _, d := range domains {
+		if a := "postmaster@" + d; !slices.ContainsFunc(taken, func(t string) bool { return strings.EqualFold(t, a) }) {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // directoryLDIF collects the first entries of a directory.
@@ -266,6 +280,9 @@ func (d *directoryLDIF) account(a account) {
 	if a.holder != "" {
 		dn = "cn=" + a.uid + ",ou=posts," + d.base
 		naming = []string{"objectClass", "organizationalRole", "cn", a.uid, "roleOccupant", d.person(a.holder)}
+	}
+	for _, alias := range a.aliases {
+		naming = append(naming, "mailAlternateAddress", alias)
 	}
 	d.entry(dn, append(naming,
 		"objectClass", "cmmpdAccount", "uid", a.uid, "displayName", a.display, "mail", a.mail, "ou", a.unit, "userPassword", a.verifier,

@@ -37,6 +37,9 @@ func commands() []command {
 		{"audit export", "write the audit log to stdout", auditExport},
 		{"audit verify", "verify an audit log, a copy of it, or an export bundle", auditVerify},
 		{"version", "print the version", func(args []string) error {
+			if err := newFlags("version", "").parse(args, 0); err != nil {
+				return err
+			}
 			fmt.Println("cmmpd", version())
 			return nil
 		}},
@@ -79,13 +82,20 @@ func run(args []string, words io.Writer) int {
 		fmt.Fprintf(words, "cmmpd %s: %v\n", c.name, err)
 		return 1
 	}
+	help := len(args) == 1 && (args[0] == "help" || args[0] == "-h" || args[0] == "--help")
+	if help {
+		words = os.Stdout // it was asked for
+	}
 	fmt.Fprint(words, "cmmpd: the centrally managed messaging platform\n\nusage: cmmpd COMMAND [flags]\n\n")
 	for _, c := range commands() {
 		fmt.Fprintf(words, "  %-18s %s\n", c.name, c.help)
 	}
 	fmt.Fprint(words, "\n\"cmmpd COMMAND -h\" shows a command's flags.\n")
-	if len(args) == 1 && (args[0] == "help" || args[0] == "-h" || args[0] == "--help") {
+	if help {
 		return 0
+	}
+	if len(args) > 0 {
+		fmt.Fprintf(words, "\ncmmpd: there is no command %q\n", strings.Join(args[:min(len(args), 2)], " "))
 	}
 	return 2
 }
