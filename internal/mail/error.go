@@ -3,6 +3,7 @@ package mail
 import (
 	"context"
 	"errors"
+	"strings"
 )
 
 // Kind says what went wrong, for machines. Whether an error is temporary is part of
@@ -57,13 +58,17 @@ func E(kind Kind, public string, err error) *Error { return &Error{kind, public,
 
 func (e *Error) Error() string {
 	s := e.Kind.String()
-	if e.Public != "" {
+	if e.Public != "" && e.Public != s {
 		s += ": " + e.Public
 	}
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
+	if e.Err == nil {
+		return s
 	}
-	return s
+	cause := e.Err.Error()
+	if strings.HasPrefix(cause, s) { // wrapped more than once: said once
+		return cause
+	}
+	return s + ": " + cause
 }
 
 func (e *Error) Unwrap() error { return e.Err }

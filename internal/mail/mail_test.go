@@ -63,6 +63,10 @@ func TestErrorKinds(t *testing.T) {
 	if KindOf(err) != Full || !KindOf(err).Temporary() || PublicOf(err) != "no space" || !errors.Is(err, cause) {
 		t.Errorf("wrapped error: kind %v, public %q", KindOf(err), PublicOf(err))
 	}
+	twice := E(AuthFailed, "authentication failed", E(AuthFailed, "authentication failed", E(AuthFailed, "", cause)))
+	if got, want := twice.Error(), "authentication failed: disk on fire"; got != want {
+		t.Errorf("an error wrapped three times reads %q, want %q", got, want)
+	}
 	if KindOf(cause) != Internal || PublicOf(E(Internal, "secret detail", nil)) != "" {
 		t.Error("an unknown error must be internal and say nothing")
 	}
