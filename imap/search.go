@@ -15,12 +15,13 @@ import (
 func cmdSearch(s *session, p *wire.Parser) (string, error) {
 	wanted, extended := p.SearchReturn()
 	key := p.Search()
-	if err := p.End(); err != nil {
-		return "", err
+	err := p.End()
+	var r *results
+	if err == nil {
+		r, err = s.search(&key)
 	}
-	r, err := s.search(&key)
 	if err != nil {
-		if wanted&wire.ReturnSave != 0 {
+		if wanted&wire.ReturnSave != 0 && answerTo(err).No {
 			s.view.saved = nil // RFC 5182, section 2.1
 		}
 		return "", err
