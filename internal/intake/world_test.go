@@ -163,6 +163,8 @@ func (w *world) directory() {
 	for _, uid := range []string{"alice", "bob", "carol"} {
 		fmt.Fprintf(&b, "member: uid=%s,ou=people,%s\n", uid, base)
 	}
+	fmt.Fprintf(&b, "\ndn: cn=contact,ou=people,%s\nobjectClass: inetOrgPerson\ncn: contact\nsn: contact\nmail: s@example.org\n", base)
+	w.certificate(&b, "stranger")
 	s, err := server.Open(server.Options{Path: filepath.Join(w.t.TempDir(), "d.db"), BaseDN: base, Rounds: 4096})
 	w.must(err)
 	_, err = s.Import(context.Background(), strings.NewReader(b.String()), "test")
