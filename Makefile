@@ -32,5 +32,5 @@ bench:              ## Go benchmarks (BENCHTIME=2s)
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./...
 
 e2e:                ## the heavy ones: kill rounds under load, everything with the race detector
-	test/peers.sh
+	test/peers.sh heavy
 	CMMPD_NEED_PEERS=1 go test -count=1 -timeout 60m -tags e2e ./test/...
