@@ -53,7 +53,17 @@ func takeMessage(p *wire.Parser) (m storage.Append) {
 		m.InternalDate = p.DateTime()
 		p.SP()
 	}
+	if c := p.Peek(); c != 'U' && c != 'u' {
+		m.Data = p.Literal8()
+		return m
+	}
+	if p.Word() != "UTF8" { // RFC 6855, section 4
+		p.Fail(&wire.Error{Text: "Missing or malformed argument"})
+	}
+	p.SP()
+	p.Want('(')
 	m.Data = p.Literal8()
+	p.Want(')')
 	return m
 }
 

@@ -95,6 +95,7 @@ func FuzzSession(f *testing.F) {
 		7:  "a ENABLE QRESYNC\r\nb SELECT INBOX (QRESYNC (1 1 1:9 (1 1)))\r\nc STORE 1 (UNCHANGEDSINCE 9) +FLAGS.SILENT (\\Deleted)\r\nd UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)\r\ne EXPUNGE\r\nf SEARCH MODSEQ 1\r\n",
 		11: "a SEARCH RETURN (SAVE MIN COUNT) ALL\r\nb FETCH $ (EMAILID THREADID SAVEDATE)\r\nc LIST (SUBSCRIBED RECURSIVEMATCH) \"\" (*) RETURN (STATUS (SIZE MAILBOXID))\r\nd UID COPY $ Trash\r\n",
 		15: "a APPEND INBOX {3+}\r\na:b () ~{5+}\r\nc:\x00d\n {4+}\r\nd:e\n\r\nb FETCH 1 (BINARY.PEEK[1]<0.9> BINARY.SIZE[1] BINARY[])\r\n",
+		19: "a ENABLE IMAP4rev2\r\nb CREATE \"\u6a5f/a&b\"\r\nc SELECT \"\u6a5f/a&b\"\r\nd SEARCH ALL\r\ne LIST \"\" \"\u6a5f*\"\r\nf APPEND INBOX UTF8 (~{3+}\r\na:b)\r\n",
 	} {
 		f.Add(state, []byte(in))
 	}

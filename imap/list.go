@@ -132,12 +132,12 @@ func (l *listing) takeNames(p *wire.Parser) {
 	l.patterns = append(l.patterns, decodePattern(p, p.ListMailbox()))
 }
 
-// decodePattern undoes the modified UTF-7 of a pattern; its wildcards stand for themselves in it.
+// decodePattern decodes a pattern.
 func decodePattern(p *wire.Parser, s string) string {
 	if p.Err() != nil {
 		return ""
 	}
-	name, err := wire.DecodeMailbox(s)
+	name, err := p.DecodeName(s)
 	if err != nil || len(name) > maxName {
 		p.Fail(&wire.Error{Text: "Malformed mailbox name"})
 	}
@@ -213,6 +213,6 @@ func (s *session) sendList(response, name string, attrs []string, extended strin
 	s.c.write("* " + response + " ")
 	b := wire.AppendFlags(s.c.out, attrs)
 	b = append(b, ` "/" `...)
-	s.c.out = append(wire.AppendMailbox(b, name), extended...)
+	s.c.out = append(s.appendMailbox(b, name), extended...)
 	s.c.end()
 }

@@ -13,6 +13,14 @@ import (
 // mailboxName takes the name of a mailbox, in normal form C.
 func mailboxName(p *wire.Parser) string { return norm.NFC.String(p.Mailbox()) }
 
+// appendMailbox appends a mailbox name as the client reads it.
+func (s *session) appendMailbox(b []byte, name string) []byte {
+	if s.has(utf8names) {
+		return wire.AppendMailboxUTF8(b, name)
+	}
+	return wire.AppendMailbox(b, name)
+}
+
 // newMailboxName takes the name of a mailbox that is to be made. Names are keys and
 // never paths, but a name that would be a trap to another program or to the eye is
 // refused (THREATS: mailbox names). One trailing separator means that

@@ -15,6 +15,9 @@ import (
 func cmdSearch(s *session, p *wire.Parser) (string, error) {
 	wanted, extended := p.SearchReturn()
 	key := p.Search()
+	if !extended && s.has(rev2) { // RFC 9051, section 6.4.4
+		wanted, extended = wire.ReturnAll, true
+	}
 	err := p.End()
 	var r *results
 	if err == nil {

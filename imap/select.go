@@ -46,8 +46,13 @@ func (s *session) selectMailbox(p *wire.Parser, readOnly bool) (string, error) {
 	s.view = v
 	s.sendFlags(mbox.Keywords())
 	s.untagged(fmt.Sprintf("%d EXISTS", len(v.uids)))
-	s.untagged(fmt.Sprintf("%d RECENT", v.recents()))
-	if unseen >= 0 {
+	s.tellRecent()
+	if s.has(rev2) { // RFC 9051, section 6.3.2
+		if err := s.tellName(mbox.Name()); err != nil {
+			s.unselect()
+			return "", err
+		}
+	} else if unseen >= 0 {
 		s.untagged(fmt.Sprintf("OK [UNSEEN %d] First unseen", unseen+1))
 	}
 	s.untagged(fmt.Sprintf("OK [UIDVALIDITY %d] UIDs valid", st.UIDValidity))
@@ -64,6 +69,21 @@ func (s *session) selectMailbox(p *wire.Parser, readOnly bool) (string, error) {
 		return "READ-ONLY", nil
 	}
 	return "READ-WRITE", nil
+}
+
+// tellName sends the LIST response of the mailbox that is being opened.
+func (s *session) tellName(name string) error {
+	boxes, err := s.user.acct.List(s.ctx)
+	if err != nil {
+		return err
+	}
+	l := listing{extended: true, returnSubscribed: true}
+	for i := range boxes {
+		if boxes[i].Name == name {
+			s.sendList("LIST", name, l.attributes(&boxes[i]), "")
+		}
+	}
+	return nil
 }
 
 // resync tells a client that has been here before what it has missed (RFC 7162, section

@@ -316,7 +316,7 @@ func (s *session) dispatch() {
 	if !p.AtEnd() {
 		p.SP()
 	}
-	p.UID = s.uid
+	p.UID, p.UTF8 = s.uid, s.has(utf8names)
 	if s.view != nil {
 		p.Saved = s.view.savedAs
 	}

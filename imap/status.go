@@ -79,7 +79,7 @@ func (s *session) takeStatusItems(p *wire.Parser) []statusItem {
 
 func (s *session) sendStatus(name string, items []statusItem, st *storage.Status) {
 	s.c.write("* STATUS ")
-	b := append(wire.AppendMailbox(s.c.out, name), " ("...)
+	b := append(s.appendMailbox(s.c.out, name), " ("...)
 	for i, it := range items {
 		if i > 0 {
 			b = append(b, ' ')

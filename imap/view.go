@@ -17,6 +17,7 @@ import (
 type view struct {
 	mbox     *storage.Mailbox
 	readOnly bool
+	noRecent bool   // nothing is \Recent: the client speaks IMAP4rev2
 	stop     func() // ends the watch
 
 	uids     []uint32     // of sequence numbers 1, 2, …; those in gone included
@@ -67,7 +68,7 @@ func (s *session) unselect() {
 // newView opens a mailbox for the session, with the messages that it has now. unseen is the index of the first
 // that is not \\Seen, or -1.
 func (s *session) newView(mbox *storage.Mailbox, readOnly bool) (v *view, unseen int, st storage.State) {
-	v = &view{mbox: mbox, readOnly: readOnly}
+	v = &view{mbox: mbox, readOnly: readOnly, noRecent: s.has(rev2)}
 	v.stop = mbox.Watch(s.ctx, s.c.wake)
 	first := v.claim()
 	v.uids, unseen, st = mbox.UIDs()
@@ -94,7 +95,7 @@ func (v *view) claim() uint32 {
 }
 
 func (v *view) addRecent(first, last uint32) {
-	if first == 0 || first > last {
+	if v.noRecent || first == 0 || first > last {
 		return
 	}
 	if n := len(v.recent); n > 0 && v.recent[n-1].Last >= first-1 {
@@ -238,9 +239,7 @@ func (s *session) tell(expunge bool) {
 		s.c.out = wire.AppendNumber(append(s.c.out, "* "...), len(v.uids))
 		s.c.write(" EXISTS")
 		s.c.end()
-		s.c.out = wire.AppendNumber(append(s.c.out, "* "...), v.recents())
-		s.c.write(" RECENT")
-		s.c.end()
+		s.tellRecent()
 	}
 	for i := range changed {
 		m := &changed[i]
@@ -249,6 +248,17 @@ func (s *session) tell(expunge bool) {
 		}
 	}
 	v.told = nil
+}
+
+// tellRecent sends how many messages are \Recent, which IMAP4rev2 has no more.
+func (s *session) tellRecent() {
+	if s.view.noRecent {
+		return
+	}
+	s.c.buffer()
+	s.c.out = wire.AppendNumber(append(s.c.out, "* "...), s.view.recents())
+	s.c.write(" RECENT")
+	s.c.end()
 }
 
 // tellGone sends what is gone: VANISHED (RFC 7162, section 3.2.10), or EXPUNGE for each, the last

@@ -3,6 +3,7 @@ package wire
 import (
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -66,6 +67,22 @@ func AppendNString(dst []byte, s string) []byte {
 // AppendMailbox appends a UTF-8 mailbox name in modified UTF-7.
 func AppendMailbox(dst []byte, name string) []byte {
 	return appendAString(dst, EncodeMailbox(name))
+}
+
+// AppendMailboxUTF8 appends a mailbox name in UTF-8.
+func AppendMailboxUTF8(dst []byte, name string) []byte {
+	if strings.IndexFunc(name, func(r rune) bool { return r >= 0x80 }) < 0 || len(name) > maxQuoted ||
+		!utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return appendAString(dst, name)
+	}
+	dst = append(dst, '"')
+	for i := range len(name) {
+		if name[i] == '"' || name[i] == '\\' {
+			dst = append(dst, '\\')
+		}
+		dst = append(dst, name[i])
+	}
+	return append(dst, '"')
 }
 
 // appendAString appends s as an atom where it can be one.

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"math"
 	"strings"
 	"unicode/utf8"
@@ -10,6 +11,7 @@ import (
 // every method returns a zero value, and Err and End return it. So a command is
 // parsed first, to its end, and only then carried out.
 type Parser struct {
+	UTF8  bool               // mailbox names are in UTF-8
 	UID   bool               // the command's sets are of UIDs
 	Saved func(uid bool) Set // the result of the last search that was saved, as sequence numbers or UIDs; nil: there is none
 
@@ -281,20 +283,34 @@ func (p *Parser) Flags() []string {
 	return flags
 }
 
-// Mailbox takes a mailbox name and decodes its modified UTF-7 (RFC 3501, section
-// 5.1.3). INBOX in any spelling is "INBOX".
+// Mailbox takes a mailbox name: in modified UTF-7 (RFC 3501, section 5.1.3), or in UTF-8 if the client has turned
+// that on. INBOX in any spelling is "INBOX".
 func (p *Parser) Mailbox() string {
 	s := p.AString()
 	if p.err != nil {
 		return ""
 	}
-	name, err := DecodeMailbox(s)
+	name, err := p.DecodeName(s)
 	if err != nil {
-		p.Fail(&Error{No: true, Code: "CANNOT", Text: "The mailbox name is not in canonical modified UTF-7"})
+		p.Fail(&Error{No: true, Code: "CANNOT", Text: "The mailbox name is not in canonical modified UTF-7, or not in UTF-8"})
 		return ""
 	}
 	return name
 }
+
+// DecodeName decodes a mailbox name, or a pattern, in which wildcards stand for themselves. A name that is not ASCII is in
+// UTF-8 even if that is not turned on: go-imap's client writes so as soon as it sees IMAP4rev2.
+func (p *Parser) DecodeName(s string) (string, error) {
+	if !p.UTF8 && strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
+		return DecodeMailbox(s)
+	}
+	if !utf8.ValidString(s) {
+		return "", errNotUTF8
+	}
+	return CanonicalInbox(s), nil
+}
+
+var errNotUTF8 = errors.New("not UTF-8")
 
 // ListMailbox takes a mailbox name or a pattern with wildcards, still encoded.
 func (p *Parser) ListMailbox() string {
