@@ -24,7 +24,7 @@ func TestFilterEscapes(t *testing.T) {
 }
 
 // TestFiltersAreBuiltInOnePlace reads the source of the whole module: no file but
-// filter.go may hold a piece of a search filter (THREATS L1). A whole one that is constant is
+// filter.go may hold a piece of a search filter. A whole one that is constant is
 // harmless.
 func TestFiltersAreBuiltInOnePlace(t *testing.T) {
 	piece := regexp.MustCompile(`^\([&|!]?\(?[A-Za-z%][A-Za-z0-9;%.-]*(=|~=|>=|<=|:=)`)

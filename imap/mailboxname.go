@@ -23,7 +23,7 @@ func (s *session) appendMailbox(b []byte, name string) []byte {
 
 // newMailboxName takes the name of a mailbox that is to be made. Names are keys and
 // never paths, but a name that would be a trap to another program or to the eye is
-// refused (THREATS: mailbox names). One trailing separator means that
+// refused. One trailing separator means that
 // children will follow (RFC 3501, section 6.3.3), and is dropped.
 func newMailboxName(p *wire.Parser) string {
 	name := strings.TrimSuffix(mailboxName(p), "/")

@@ -204,7 +204,7 @@ func (s *session) bye(code imap.ResponseCode, text string) {
 }
 
 // alien recognises a client of another protocol, above all a browser that was led here
-// (THREATS: ALPACA). Nothing of what it sent is repeated.
+// (ALPACA, USENIX Security 2021). Nothing of what it sent is repeated.
 func (s *session) alien() bool {
 	if _, known := s.srv.commands[s.cmd.Name]; known || s.user != nil {
 		return false

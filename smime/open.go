@@ -23,7 +23,7 @@ type Opened struct {
 	Differs []string
 	// Signature is that of the whole entity: by the author, or by the domain (see
 	// SignatureResult.Domain). Unless it passes, the content must be shown as unverified:
-	// CBC lets others change it (EFAIL; THREATS C1).
+	// CBC lets others change it (EFAIL, CVE-2017-17689).
 	Signature SignatureResult
 	// Author is the signature that the author's own client made, where the gateway
 	// wrapped it; Status None otherwise.

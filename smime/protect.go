@@ -34,7 +34,7 @@ var traceFields = []string{
 }
 
 // blindFields name blind recipients. They are in nobody's copy but, one by one, in
-// their own, and in the author's (THREATS C7).
+// their own, and in the author's.
 var blindFields = []string{"bcc", "resent-bcc"}
 
 // outerFields stay visible outside, besides Subject, which is replaced: what servers

@@ -47,7 +47,8 @@ const domainAuthority = "domain-signing-authority"
 // Verify checks the signature of the root entity of a message whose From field holds
 // the addresses from. It passes only if the root itself is signed, by exactly one
 // signer, whose certificate names the single author (or is the signing authority of
-// exactly their domain), leads to a configured anchor and is good today (THREATS C5).
+// exactly their domain), leads to a configured anchor and is good today; see "Johnny, you are
+// fired!" (USENIX Security 2019) for why.
 //
 // Not checked: the signing time against anything, and header fields outside of what is
 // signed: To, Cc, Date and Subject may be somebody else's (RFC 8551, section 3.1).

@@ -203,7 +203,7 @@ func TestOpenReportsDifferences(t *testing.T) {
 }
 
 // Content that was encrypted without a signature, or with parts beside the signed
-// one, must come out as unverified (THREATS C1).
+// one, must come out as unverified (EFAIL).
 func TestOpenUnverified(t *testing.T) {
 	w := newSmallWorld(t)
 	carol := w.people["carol"]

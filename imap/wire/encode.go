@@ -8,8 +8,8 @@ import (
 )
 
 // The Append functions write the parts of a response. What came from outside is never
-// written raw: a string that is not plain goes out as a literal (THREATS: response
-// injection through stored data).
+// written raw: a string that is not plain goes out as a literal, or
+// stored data could inject responses.
 
 // maxQuoted is the length from which a string goes out as a literal.
 const maxQuoted = 1000

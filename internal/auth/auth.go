@@ -108,7 +108,7 @@ func wait(ctx context.Context, d time.Duration) error {
 // same wrong password again, as from a phone that was not told of a new one, counts once.
 func (a *Authenticator) Login(ctx context.Context, client mail.Client, name, password string) (mail.Principal, error) {
 	if !validName(name) || password == "" || len(password) > maxPassword || !utf8.ValidString(password) {
-		// Decided before anything is looked up or counted by name (THREATS I12, L2).
+		// Decided before anything is looked up or counted by name.
 		return a.done(Outcome{Client: client, Err: failed(errors.New("malformed name or password"))})
 	}
 	out := Outcome{Name: name, Client: client}

@@ -130,7 +130,10 @@ func (p *Policy) Decide(f Facts) Decision {
 	if len(f.Problems) > 0 {
 		return p.unreadable(f)
 	}
-	if f.Encrypted {
+	switch {
+	case f.Encrypted && req == TLS:
+		return Decision{Action: RequireTLS}
+	case f.Encrypted:
 		return Decision{Action: Pass}
 	}
 	return Decision{Action: Seal}

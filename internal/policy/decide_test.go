@@ -21,6 +21,7 @@ func TestDecide(t *testing.T) {
 		{Facts{Path: Submission, Problems: none}, NoReaders, Pass},
 		{Facts{Path: Submission, Label: mail.Unclassified}, NoReaders, Pass},
 		{Facts{Path: Submission, Label: mail.Restricted}, NoReaders, RequireTLS},
+		{Facts{Path: Submission, Label: mail.Restricted, Encrypted: true}, Everyone, RequireTLS},
 		{Facts{Path: Submission, Label: mail.Confidential}, Everyone, Seal},
 		{Facts{Path: Submission, Label: mail.Confidential, Problems: none}, Everyone, Refuse},
 		{Facts{Path: Submission, Label: mail.Confidential, Problems: stale}, Everyone, Defer},

@@ -3,7 +3,7 @@ package queue
 import "bufio"
 
 // dotWriter writes a message as it goes after DATA (RFC 5321, section 4.5.2). Whatever line ends come in, those that go
-// out are CRLF: a bare CR or LF would be an end of data to some server (THREATS S2).
+// out are CRLF: a bare CR or LF would be an end of data to some server (CVE-2023-51764).
 type dotWriter struct {
 	w   *bufio.Writer
 	cr  bool // a CR came, which is not written yet

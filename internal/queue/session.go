@@ -115,7 +115,7 @@ var errLine = errors.New("a command with a line break")
 
 func (s *session) write(line string) error {
 	if strings.ContainsAny(line, "\r\n\x00") {
-		return errLine // cannot be: every part of a command was checked (THREATS S7)
+		return errLine // cannot be: every part of a command was checked
 	}
 	_, err := s.w.WriteString(line + "\r\n")
 	return err

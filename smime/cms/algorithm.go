@@ -234,7 +234,7 @@ func (r *reader) taggedNumber(n tag, missing int) (int, error) {
 	return int(v.Int64()), in.end()
 }
 
-// The strength of keys that may be used (THREATS C10).
+// The strength of keys that may be used.
 const (
 	minRSABits = 2048
 	maxRSABits = 8192

@@ -29,7 +29,7 @@ const contextClass tag = 2 << 28
 // context is the context-specific tag [n].
 func context(n tag) tag { return contextClass | n }
 
-// maxDepth is the hard bound on nesting (THREATS C11).
+// maxDepth is the hard bound on nesting.
 const maxDepth = 32
 
 var (

@@ -75,7 +75,7 @@ func malformed(cause error) error {
 }
 
 // guard turns a panic into an error of kind Internal. None is known, but a message must
-// not be able to stop the platform (THREATS C11).
+// not be able to stop the platform.
 func guard(err *error) {
 	if v := recover(); v != nil {
 		*err = mail.E(mail.Internal, "", fmt.Errorf("panic in cms: %v", v))

@@ -13,14 +13,14 @@ import (
 
 // ErrDecrypt is the one answer to everything that can go wrong while opening a
 // message: no key for it, a wrong key, bad padding, a bad tag, a damaged message. To
-// tell them apart would be an oracle (RFC 3218; THREATS C4).
+// tell them apart would be an oracle (RFC 3218).
 var ErrDecrypt error = mail.E(mail.Invalid, "the message could not be decrypted", nil)
 
 // maxTries bounds how many RecipientInfos are tried that all name one certificate.
 const maxTries = 4
 
 // Decrypt opens e with k's key. With AES-CBC nothing shows whether the message was
-// changed on its way: only a signature inside can (THREATS C1). Every failure is
+// changed on its way: only a signature inside can (EFAIL). Every failure is
 // ErrDecrypt; only when k itself cannot answer now (kinds Unavailable and Busy) is its
 // error passed on.
 func (e *Enveloped) Decrypt(k KeyOpener) (plain []byte, err error) {
