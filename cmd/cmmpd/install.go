@@ -274,18 +274,19 @@ func (d *directoryLDIF) entry(dn string, pairs ...string) {
 
 func (d *directoryLDIF) person(uid string) string { return "uid=" + uid + ",ou=people," + d.base }
 
-// account adds a person or a post.
+// account adds a person or a post. The values of an attribute stand together: slapadd
+// keeps one run of them only.
 func (d *directoryLDIF) account(a account) {
-	dn, naming := d.person(a.uid), []string{"objectClass", "inetOrgPerson", "cn", a.cn, "sn", a.cn}
+	dn, naming := d.person(a.uid), []string{"objectClass", "inetOrgPerson", "objectClass", "cmmpdAccount", "cn", a.cn, "sn", a.cn}
 	if a.holder != "" {
 		dn = "cn=" + a.uid + ",ou=posts," + d.base
-		naming = []string{"objectClass", "organizationalRole", "cn", a.uid, "roleOccupant", d.person(a.holder)}
+		naming = []string{"objectClass", "organizationalRole", "objectClass", "cmmpdAccount", "cn", a.uid, "roleOccupant", d.person(a.holder)}
 	}
 	for _, alias := range a.aliases {
 		naming = append(naming, "mailAlternateAddress", alias)
 	}
 	d.entry(dn, append(naming,
-		"objectClass", "cmmpdAccount", "uid", a.uid, "displayName", a.display, "mail", a.mail, "ou", a.unit, "userPassword", a.verifier,
+		"uid", a.uid, "displayName", a.display, "mail", a.mail, "ou", a.unit, "userPassword", a.verifier,
 		"cmmpdRole", a.role, "cmmpdCipherProfile", a.profile, "userCertificate;binary", string(a.certificate))...)
 }
 

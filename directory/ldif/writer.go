@@ -14,20 +14,17 @@ type Writer struct {
 	w *bufio.Writer
 }
 
-// NewWriter writes to w, beginning with the version line.
-func NewWriter(w io.Writer) *Writer {
-	b := bufio.NewWriter(w)
-	b.WriteString("version: 1\n")
-	return &Writer{w: b}
-}
+// NewWriter writes to w. There is no version line: it says nothing, and OpenLDAP's slapadd
+// takes it for an attribute.
+func NewWriter(w io.Writer) *Writer { return &Writer{w: bufio.NewWriter(w)} }
 
 // Entry writes one content record.
 func (w *Writer) Entry(dn string, values []Value) {
-	w.w.WriteByte('\n')
 	w.line("dn", []byte(dn))
 	for _, v := range values {
 		w.line(v.Desc, v.Data)
 	}
+	w.w.WriteByte('\n')
 }
 
 // Flush writes what is buffered and returns the first error of all writes.

@@ -16,7 +16,7 @@ type SlapdOptions struct {
 	Conf          string // the folder configs/openldap
 	LDIF          string // the entries
 	CA, Cert, Key string // PEM files; the certificate names 127.0.0.1
-	Extra         string // further lines at the head of its configuration
+	RootPassword  string // of its rootdn, who may change entries; empty: nobody may
 }
 
 // Slapd is OpenLDAP's server on this machine, for one test. Its folder is the test's.
@@ -52,11 +52,15 @@ func StartSlapd(t testing.TB, o SlapdOptions) *Slapd {
 	if err := os.Mkdir(filepath.Join(dir, "db"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	root := ""
+	if o.RootPassword != "" {
+		root = "\nrootpw " + o.RootPassword
+	}
 	s.conf = write("slapd.conf", strings.NewReplacer(
 		"/etc/ldap/schema/cmmpd.schema", write("cmmpd.schema", read("cmmpd.schema")),
 		"/etc/ldap/tls/ca.pem", o.CA, "/etc/ldap/tls/server.pem", o.Cert, "/etc/ldap/tls/server.key", o.Key,
 		"/run/slapd/slapd.pid", filepath.Join(dir, "slapd.pid"), "/var/lib/ldap", filepath.Join(dir, "db"),
-		"database mdb", o.Extra+"\ndatabase mdb",
+		"\ndirectory ", root+"\ndirectory ",
 	).Replace(read("slapd.conf")))
 	if out, err := exec.Command(Need(t, "slapadd"), "-q", "-f", s.conf, "-l", write("entries.ldif", o.LDIF)).CombinedOutput(); err != nil {
 		t.Fatalf("slapadd: %v\n%s", err, out)
