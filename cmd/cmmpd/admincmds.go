@@ -26,6 +26,8 @@ type operator struct {
 	exportAudit     func(ctx context.Context, e admin.Export, w io.Writer) error
 	queueList       func(ctx context.Context, f func(queue.Listing) error) error
 	queueChange     func(ctx context.Context, act admin.QueueAct, items []string) (int, error)
+	backup          func(ctx context.Context, part string, w io.Writer) error
+	verifyBackup    func(ctx context.Context, r io.Reader) (admin.BackupReport, error)
 	close           func() error
 }
 
@@ -33,7 +35,10 @@ type operator struct {
 func newOperator(ctx context.Context, cfg *config, name, password string) (*operator, error) {
 	if c, err := admin.Dial(cfg.Server.Socket); err == nil {
 		c.Name, c.Password = name, password
-		return &operator{c.Import, c.ExportDirectory, c.Check, c.ExportAudit, c.QueueList, c.QueueChange, func() error { return nil }}, nil
+		return &operator{
+			importLDIF: c.Import, exportDirectory: c.ExportDirectory, check: c.Check, exportAudit: c.ExportAudit,
+			queueList: c.QueueList, queueChange: c.QueueChange, backup: c.Backup, verifyBackup: c.VerifyBackup, close: func() error { return nil },
+		}, nil
 	}
 	return localOperator(ctx, cfg, name, password)
 }
@@ -69,7 +74,7 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 			return p.exportDirectory(ctx, w)
 		},
 		Check: func(ctx context.Context, deep bool) (admin.CheckReport, error) {
-			if err := p.openStore(ctx); err != nil {
+			if err := p.needStore(ctx); err != nil {
 				return admin.CheckReport{}, err
 			}
 			return checkOf(p.store)(ctx, deep)
@@ -84,6 +89,13 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 			}
 			return p.queue, nil
 		},
+		Backup: func(ctx context.Context, part string, w io.Writer) error {
+			if err := errors.Join(p.needStore(ctx), p.needDirectory(ctx)); err != nil {
+				return err
+			}
+			return p.writeBackup(ctx, part, w)
+		},
+		VerifyBackup: p.verifyBackup,
 	})
 	return &operator{
 		importLDIF:      func(ctx context.Context, ldif io.Reader) (admin.ImportResult, error) { return s.Import(ctx, who, ldif) },
@@ -96,7 +108,9 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 		queueChange: func(ctx context.Context, act admin.QueueAct, items []string) (int, error) {
 			return s.QueueChange(ctx, who, act, items)
 		},
-		close: p.close,
+		backup:       func(ctx context.Context, part string, w io.Writer) error { return s.Backup(ctx, who, part, w) },
+		verifyBackup: s.VerifyBackup,
+		close:        p.close,
 	}, nil
 }
 
@@ -106,6 +120,14 @@ func (p *platform) needDirectory(ctx context.Context) error {
 		return nil
 	}
 	return p.openDirectory(ctx)
+}
+
+// needStore opens the store if it is not open yet.
+func (p *platform) needStore(ctx context.Context) error {
+	if p.store != nil {
+		return nil
+	}
+	return p.openStore(ctx)
 }
 
 // loginFlags are --user and --password-file.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -12,6 +13,8 @@ import (
 // config is the whole configuration. configs/cmmpd.toml explains every key and shows
 // its default. Only this package knows it: every part gets an Options struct.
 type config struct {
+	file string // where it was read from, absolute
+
 	Server struct {
 		Hostname string `toml:"hostname"`
 		Socket   string `toml:"socket"`
@@ -88,6 +91,7 @@ func loadConfig(path string) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.file = filepath.Join(f.dir, filepath.Base(path))
 	c.check(f)
 	if err := f.err(); err != nil {
 		return nil, err

@@ -77,6 +77,9 @@ func TestEveryKeyIsInTheExample(t *testing.T) {
 			return
 		}
 		for i := range typ.NumField() {
+			if !typ.Field(i).IsExported() {
+				continue
+			}
 			key := typ.Field(i).Tag.Get("toml")
 			sub, ok := v.(map[string]any)[key]
 			if !ok {

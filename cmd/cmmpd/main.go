@@ -34,6 +34,8 @@ func commands() []command {
 		{"queue release", "let go what is held, at once", queueChange(admin.QueueRelease)},
 		{"queue retry", "try queued mail now instead of later", queueChange(admin.QueueRetry)},
 		{"queue remove", "take mail out of the queue undelivered", queueChange(admin.QueueRemove)},
+		{"backup", "write a sealed copy of everything into a folder, beside the daemon or without it", backupCommand},
+		{"restore", "make a platform of a backup", restoreCommand},
 		{"audit export", "write the audit log to stdout", auditExport},
 		{"audit verify", "verify an audit log, a copy of it, or an export bundle", auditVerify},
 		{"version", "print the version", func(args []string) error {

@@ -65,6 +65,9 @@ type Options struct {
 	Check func(ctx context.Context, deep bool) (CheckReport, error)
 	// Queue is the mail on its way out.
 	Queue func(ctx context.Context) (Queue, error)
+	// Backup writes a part of the platform, VerifyBackup reads one to its end.
+	Backup       func(ctx context.Context, part string, w io.Writer) error
+	VerifyBackup func(ctx context.Context, r io.Reader) (BackupReport, error)
 	// AuditDir is the folder that Audit writes.
 	AuditDir string
 	Audit    *audit.Log

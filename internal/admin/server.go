@@ -69,6 +69,8 @@ func Listen(path string, s *Service) (*Server, error) {
 	mux.HandleFunc("POST "+pathAuditExport, srv.handle(srv.auditExport))
 	mux.HandleFunc("POST "+pathQueueList, srv.handle(srv.queueList))
 	mux.HandleFunc("POST "+pathQueueChange, srv.handle(srv.queueChange))
+	mux.HandleFunc("POST "+pathBackup, srv.handle(srv.backup))
+	mux.HandleFunc("POST "+pathBackupVerify, srv.handle(srv.verifyBackup))
 	srv.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10, ConnContext: peer}
 	return srv, nil
 }

@@ -3,8 +3,6 @@
 package e2e
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -13,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapclient"
 	"github.com/emersion/go-smtp"
 )
 
@@ -119,37 +115,6 @@ func (s *site) benchIDs() map[int]map[string]int {
 		found[user] = ids
 	}
 	return found
-}
-
-func (s *site) inboxIDs(user string) (map[string]int, error) {
-	c, err := imapclient.DialTLS(fmt.Sprintf("127.0.0.1:%d", s.base+993), &imapclient.Options{TLSConfig: s.clientTLS()})
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	if err := c.Login(user, "benchpass").Wait(); err != nil {
-		return nil, err
-	}
-	box, err := c.Select("INBOX", nil).Wait()
-	if err != nil || box.NumMessages == 0 {
-		return nil, err
-	}
-	section := &imap.FetchItemBodySection{Peek: true}
-	msgs, err := c.Fetch(imap.SeqSet{imap.SeqRange{Start: 1, Stop: 0}}, &imap.FetchOptions{BodySection: []*imap.FetchItemBodySection{section}}).Collect()
-	if err != nil {
-		return nil, err
-	}
-	ids := make(map[string]int)
-	for _, m := range msgs {
-		body := m.FindBodySection(section)
-		_, rest, ok := bytes.Cut(body, []byte("X-Bench-Id: "))
-		id, text, _ := bytes.Cut(rest, []byte("\r\n"))
-		if !ok || bytes.Count(text, []byte("some text of a message\r\n")) != 150 {
-			return nil, errors.New("a message is not whole")
-		}
-		ids[string(id)]++
-	}
-	return ids, c.Logout().Wait()
 }
 
 // TestServeAgain starts the program on ports that are taken, and two on one folder.
