@@ -385,6 +385,28 @@ func TestWrongWayThere(t *testing.T) {
 	unavailable(t, d)
 }
 
+// TestOtherNames has entries in somebody else's words, and two that share an address.
+func TestOtherNames(t *testing.T) {
+	member := func(uid, mail string) string {
+		return "\ndn: uid=" + uid + ",ou=people," + base + "\nobjectClass: inetOrgPerson\nuid: " + uid + "\ncn: Clerk " + uid + "\nsn: x\n" +
+			"displayName: Not this\nemployeeType: " + mail + "@works.gov.example\ndescription: alias-" + uid + "@works.gov.example\ndepartmentNumber: Works\n"
+	}
+	s, roots := startSlapd(t, member("u1", "one")+member("u2", "two")+member("u3", "two")+
+		"\ndn: cn=all,ou=groups,"+base+"\nobjectClass: groupOfUniqueNames\nobjectClass: cmmpdGroup\ncn: all\ndescription: all@works.gov.example\nuniqueMember: uid=u1,ou=people,"+base+"\nuniqueMember: uid=u3,ou=people,"+base+"\n")
+	d := remote(t, directory.Options{Names: directory.Names{Name: "cn", Mail: "employeeType", Alias: "description", Department: "departmentNumber", Member: "uniqueMember"}}, s.URL(false), roots)
+	ctx := context.Background()
+	e, err := d.Lookup(ctx, addr("ALIAS-u1@works.gov.example"))
+	if err != nil || e.UID != "u1" || e.Name != "Clerk u1" || e.Address.String() != "one@works.gov.example" || e.Department != "Works" || len(e.Account) != 36 {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if list, err := d.Resolve(ctx, addr("all@works.gov.example")); err != nil || uids(list) != "u1 u3" {
+		t.Errorf("%s, %v", uids(list), err)
+	}
+	if _, err := d.Lookup(ctx, addr("two@works.gov.example")); mail.KindOf(err) != mail.Unavailable {
+		t.Errorf("an address that two have: %v", err)
+	}
+}
+
 func TestReach(t *testing.T) {
 	for _, good := range []string{"ldaps://dir.example", "ldap://dir.example", "ldaps://dir.example:1636/", "ldap://[::1]:389"} {
 		var o directory.Options

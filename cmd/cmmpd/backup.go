@@ -217,6 +217,9 @@ func (c *config) files() []string {
 	for _, s := range c.SMIME.Signers {
 		list = append(list, s.Certificate)
 	}
+	if c.Directory.CA != "" {
+		list = append(list, c.Directory.CA)
+	}
 	slices.Sort(list)
 	return slices.Compact(list)
 }

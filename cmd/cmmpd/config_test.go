@@ -51,6 +51,8 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 		{c.SMIME.MaxCRLAge, def.SMIME.MaxCRLAge},
 		{c.SMIME.MinRSABits, def.SMIME.MinRSABits},
 		{c.Keystore.Kind, def.Keystore.Kind},
+		{c.Directory.Kind, def.Directory.Kind},
+		{c.Directory.Attributes, def.Directory.Attributes},
 	} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
 			t.Errorf("configs/cmmpd.toml says %+v, the default is %+v", pair[0], pair[1])
