@@ -56,6 +56,8 @@ func commandTable() map[string]command {
 		"LSUB":         {in: loggedIn, run: cmdLsub},
 		"NAMESPACE":    {in: loggedIn, run: cmdNamespace},
 		"STATUS":       {in: loggedIn, run: cmdStatus},
+		"GETQUOTA":     {in: loggedIn, run: cmdGetQuota},
+		"GETQUOTAROOT": {in: loggedIn, run: cmdGetQuotaRoot},
 		"APPEND":       {in: loggedIn, run: cmdAppend},
 		"IDLE":         {in: loggedIn, run: cmdIdle},
 		"CHECK":        {in: selected, run: cmdCheck},

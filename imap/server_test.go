@@ -97,10 +97,18 @@ func newServer(t testing.TB, lim Limits) *testServer {
 
 func newServerIn(t testing.TB, dir string, lim Limits) *testServer {
 	t.Helper()
+	return newServerWith(t, storage.Options{Dir: dir}, lim)
+}
+
+// newServerWith is a server on a store with options.
+func newServerWith(t testing.TB, o storage.Options, lim Limits) *testServer {
+	t.Helper()
+	dir := o.Dir
 	ks, err := keys.CreateFile(filepath.Join(dir, "keys"))
 	must(t, err)
 	generate(t, ks)
-	store, err := storage.Open(t.Context(), storage.Options{Dir: filepath.Join(dir, "store"), Keys: ks})
+	o.Dir, o.Keys = filepath.Join(dir, "store"), ks
+	store, err := storage.Open(t.Context(), o)
 	must(t, err)
 	t.Cleanup(func() {
 		if err := store.Close(); err != nil {

@@ -11,6 +11,7 @@ type statusItem struct {
 	name  string
 	value func(st *storage.Status) uint64
 	id    func(st *storage.Status) string
+	open  func(name string) (int64, error) // for what is not among the counters
 }
 
 func (s *session) statusItems() []statusItem {
@@ -22,6 +23,7 @@ func (s *session) statusItems() []statusItem {
 		{name: "UNSEEN", value: func(st *storage.Status) uint64 { return uint64(st.Unseen) }},
 		{name: "DELETED", value: func(st *storage.Status) uint64 { return uint64(st.Deleted) }},
 		{name: "SIZE", value: func(st *storage.Status) uint64 { return uint64(st.Size) }},
+		{name: "DELETED-STORAGE", open: s.deletedSize},
 		{name: "HIGHESTMODSEQ", value: func(st *storage.Status) uint64 { return st.HighestModSeq }},
 		{name: "APPENDLIMIT", value: func(*storage.Status) uint64 { return uint64(s.srv.o.Limits.MessageBytes) }},
 		{name: "MAILBOXID", id: func(st *storage.Status) string { return st.MailboxID }},
@@ -46,6 +48,13 @@ func (s *session) status(name string, items []statusItem) error {
 		return err
 	}
 	for i := range items {
+		if open := items[i].open; open != nil {
+			n, err := open(name)
+			if err != nil {
+				return err
+			}
+			items[i].value = func(*storage.Status) uint64 { return uint64(n) }
+		}
 		if items[i].name == "HIGHESTMODSEQ" {
 			s.enable(condstore)
 			if err := s.user.acct.Settle(); err != nil {

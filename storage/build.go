@@ -68,6 +68,7 @@ type box struct {
 	account *account
 	key     mailboxKey
 	c       counters
+	before  counters // as this commit found them
 	bumped  bool
 	changed bool
 	event   *event
@@ -97,7 +98,7 @@ func (b *build) box(a *account, key mailboxKey) (*box, error) {
 }
 
 func (b *build) newBox(a *account, key mailboxKey, c counters) *box {
-	x := &box{account: a, key: key, c: c, event: &event{account: a, key: key}}
+	x := &box{account: a, key: key, c: c, before: c, event: &event{account: a, key: key}}
 	b.boxes = append(b.boxes, x)
 	return x
 }

@@ -48,6 +48,7 @@ type checker struct {
 type checkedAccount struct {
 	id        mail.AccountID
 	record    accountRecord
+	usage     *usage
 	mailboxes []mailboxKey
 }
 
@@ -91,6 +92,7 @@ func (c *checker) shallow(ctx context.Context) error {
 		{keyAccount, c.account},
 		{keyMailbox, c.mailbox},
 		{keyCounters, c.counters},
+		{keyUsage, c.usage},
 		{keyName, c.name},
 		{keySubscribe, c.subscription},
 		{keyBody, c.body},
@@ -382,6 +384,21 @@ func (c *checker) garbage(k, v []byte) {
 }
 
 // sums compares what was counted with the counters.
+// usage reads what an account is said to hold.
+func (c *checker) usage(k, v []byte) {
+	ids, ok := c.ids(k, 1)
+	if !ok {
+		return
+	}
+	u, err := decodeUsage(v)
+	a := c.accounts[ids[0]]
+	if err != nil || a == nil {
+		c.problem("usage of account %d, which exists %v: %v", ids[0], a != nil, err)
+		return
+	}
+	a.usage = &u
+}
+
 func (c *checker) sums() {
 	for id, b := range c.bodies {
 		if b.refs != c.refs[id] || b.refs == 0 {
@@ -401,6 +418,13 @@ func (c *checker) sums() {
 		c.sum(key, m)
 	}
 	for n, a := range c.accounts {
+		var u usage
+		for _, key := range a.mailboxes {
+			u.add(c.mailboxes[key].c)
+		}
+		if a.usage != nil && *a.usage != u {
+			c.problem("account %s holds %+v, counted %+v", a.id, *a.usage, u)
+		}
 		if len(a.mailboxes) != int(a.record.mailboxCount) {
 			c.problem("account %s has %d mailboxes, counted %d", a.id, a.record.mailboxCount, len(a.mailboxes))
 		}

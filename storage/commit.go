@@ -66,6 +66,9 @@ func (s *Store) enqueue(c *commit, f func(*build) error) error {
 	if err := f(b); err != nil {
 		return err
 	}
+	if err := b.keepUsage(); err != nil {
+		return err
+	}
 	b.finish()
 	if len(b.ops) == 0 {
 		return nil

@@ -12,6 +12,7 @@ const (
 	keyName      = 'N' // + account, name hash: mailbox number
 	keyMailbox   = 'M' // + account, mailbox: mailboxRecord
 	keyCounters  = 'S' // + account, mailbox: counters
+	keyUsage     = 'u' // + account: usage
 	keySubscribe = 'U' // + account, name hash: sealedText
 	keyEntry     = 'E' // + account, mailbox, UID: entryRecord
 	keySecret    = 'K' // + account, mailbox, UID: sealed message key and prefix

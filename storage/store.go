@@ -42,6 +42,7 @@ type Options struct {
 	EpochMessages int           // nor for more secrets than this; 10,000
 	SegmentBytes  int64         // a segment file is closed when it is as long as this; 256 MiB
 	MessageBytes  int64         // the longest message that is taken; 256 MiB
+	Quota         int64         // octets of all messages of an account; 0 is no limit
 }
 
 func (o *Options) setDefaults() {

@@ -21,6 +21,7 @@ import (
 // bounds are what a value may be, both ends included.
 type limitsConfig struct {
 	MessageSize     size            `toml:"message-size" bounds:"64KiB,100MiB"`
+	Quota           quota           `toml:"quota" bounds:"none,1048576GiB"`
 	MemoryInFlight  size            `toml:"memory-in-flight" bounds:"1MiB,1024GiB"`
 	ProgressTimeout duration        `toml:"progress-timeout" bounds:"1s,1h"`
 	ExemptNetworks  []string        `toml:"exempt-networks"`
@@ -248,6 +249,24 @@ func readBounds(bounds string, typ reflect.Type) (low, high int64) {
 		}
 	}
 	return ends[0], ends[1]
+}
+
+// quota is a size, or 0, written "none".
+type quota int64
+
+func (q *quota) UnmarshalText(b []byte) error {
+	if string(b) == "none" {
+		*q = 0
+		return nil
+	}
+	return (*size)(q).UnmarshalText(b)
+}
+
+func (q quota) String() string {
+	if q == 0 {
+		return "none"
+	}
+	return size(q).String()
 }
 
 func (d duration) String() string { return time.Duration(d).String() }

@@ -133,7 +133,7 @@ func (p *platform) openAudit(ctx context.Context) error {
 }
 
 func (p *platform) openStore(ctx context.Context) (err error) {
-	p.store, err = storage.Open(ctx, storage.Options{Dir: p.cfg.Store.Path, Keys: p.keystore, Log: p.log, Fatal: p.fail, FS: meteredFS{durable.OS{}, p.meter}})
+	p.store, err = storage.Open(ctx, storage.Options{Dir: p.cfg.Store.Path, Keys: p.keystore, Log: p.log, Fatal: p.fail, Quota: int64(p.cfg.Limits.Quota), FS: meteredFS{durable.OS{}, p.meter}})
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}

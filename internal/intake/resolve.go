@@ -11,14 +11,26 @@ import (
 
 // Resolve says whether mail for rcpt would be taken: NotFound for an unknown local
 // address, Refused for a domain that is not ours unless one of our users writes and there
-// is a way, Unavailable while the directory cannot say.
+// is a way, OverQuota for a mailbox that is full, Unavailable while the directory cannot say.
 func (in *Intake) Resolve(ctx context.Context, env *mail.Envelope, rcpt mail.Address) error {
 	if !in.local[rcpt.Domain] {
 		_, err := in.leaves(env, rcpt)
 		return err
 	}
-	_, err := in.find(ctx, rcpt)
-	return err
+	entries, err := in.find(ctx, rcpt)
+	if err != nil || len(entries) > 1 { // of a group, only the delivery itself can say
+		return err
+	}
+	if r, ok := in.o.Store.(rooms); ok {
+		return r.Room(ctx, entries[0].Account, 0)
+	}
+	return nil
+}
+
+// rooms is what a store can do that has quotas: say that a mailbox is full before the
+// message is sent.
+type rooms interface {
+	Room(ctx context.Context, id mail.AccountID, n int64) error
 }
 
 // leaves is the way by which mail for rcpt, who is elsewhere, leaves. Mail of strangers

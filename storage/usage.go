@@ -1,0 +1,162 @@
+package storage
+
+import (
+	"context"
+	"strings"
+
+	"cmmpd/internal/mail"
+)
+
+// usage is what an account holds, all its mailboxes together. A message that is in several of them counts in each.
+type usage struct{ messages, size uint64 }
+
+func (u usage) encode() []byte { return appendUint(appendUint(nil, u.messages), u.size) }
+
+func decodeUsage(b []byte) (usage, error) {
+	d := decoder{b: b}
+	u := usage{messages: d.uint(), size: d.uint()}
+	return u, d.end()
+}
+
+func (u *usage) add(c counters) {
+	u.messages += uint64(c.messages)
+	u.size += uint64(c.size)
+}
+
+var errOverQuota = mail.E(mail.OverQuota, "the mailbox is full", nil)
+
+// usage is what an account held before this commit. It is added up if no record of it is there yet.
+func (b *build) usage(account uint32) (usage, error) {
+	v, err := b.get(keyOf(keyUsage, account))
+	if err != nil {
+		return usage{}, err
+	}
+	if v != nil {
+		return decodeUsage(v)
+	}
+	return b.store.addUp(account, b.store.pending)
+}
+
+// addUp adds up the mailboxes of an account, as they are with the changes that are pending.
+func (s *Store) addUp(account uint32, pending map[string]pendingValue) (usage, error) {
+	prefix := keyOf(keyCounters, account)
+	all := make(map[string]counters)
+	see := func(k string, v []byte) (err error) {
+		delete(all, k)
+		if v != nil {
+			all[k], err = decodeCounters(v)
+		}
+		return err
+	}
+	err := s.scan(prefix, func(k, v []byte) error { return see(string(k), v) })
+	for k, p := range pending {
+		if err == nil && strings.HasPrefix(k, string(prefix)) {
+			err = see(k, p.value)
+		}
+	}
+	var u usage
+	for _, c := range all {
+		u.add(c)
+	}
+	return u, err
+}
+
+// keepUsage keeps the usage of the accounts whose mailboxes this commit changes. It refuses what makes an account larger than its quota;
+// what makes it smaller, or moves mail within it, is always good.
+func (b *build) keepUsage() error {
+	for i, x := range b.boxes {
+		if first(b.boxes, x.key.account) != i {
+			continue
+		}
+		var before, after usage
+		for _, y := range b.boxes[i:] {
+			if y.key.account == x.key.account && y.changed {
+				before.add(y.before)
+				if !y.destroyed {
+					after.add(y.c)
+				}
+			}
+		}
+		if before == after {
+			continue
+		}
+		u, err := b.usage(x.key.account)
+		if err != nil {
+			return err
+		}
+		u.messages += after.messages - before.messages
+		u.size += after.size - before.size
+		if q := b.store.o.Quota; q > 0 && after.size > before.size && u.size > uint64(q) {
+			return errOverQuota
+		}
+		b.put(keyOf(keyUsage, x.key.account), u.encode())
+	}
+	return nil
+}
+
+// first is the place of the first box of an account.
+func first(boxes []*box, account uint32) int {
+	for i, x := range boxes {
+		if x.key.account == account {
+			return i
+		}
+	}
+	return -1
+}
+
+// Usage is what an account holds, and its quota in octets; 0 is none.
+type Usage struct {
+	Messages, Size int64
+	Quota          int64
+}
+
+// Usage is what the account holds.
+func (a *Account) Usage(context.Context) (Usage, error) { return a.a.store.usageOf(a.a.no()) }
+
+func (s *Store) usageOf(account uint32) (Usage, error) {
+	v, err := s.kv.Get(keyOf(keyUsage, account))
+	if err != nil {
+		return Usage{}, err
+	}
+	var u usage
+	if v == nil {
+		u, err = s.addUp(account, nil)
+	} else {
+		u, err = decodeUsage(v)
+	}
+	return Usage{Messages: int64(u.messages), Size: int64(u.size), Quota: s.o.Quota}, err
+}
+
+// Room says whether an account can take n octets more: the error is of kind mail.OverQuota if not. Deliver decides; this is for saying so
+// before a message is sent.
+func (s *Store) Room(ctx context.Context, id mail.AccountID, n int64) error {
+	if s.o.Quota <= 0 {
+		return nil
+	}
+	a, err := s.acquire(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer s.release(a)
+	if a.no() == 0 {
+		return nil
+	}
+	u, err := s.usageOf(a.no())
+	if err == nil && u.Size+max(n, 1) > u.Quota {
+		err = errOverQuota
+	}
+	return err
+}
+
+// DeletedSize is how many octets an expunge would free.
+func (m *Mailbox) DeletedSize() int64 {
+	m.m.mu.RLock()
+	defer m.m.mu.RUnlock()
+	var n int64
+	for i := range m.m.msgs {
+		if s := &m.m.msgs[i]; s.sys&sysDeleted != 0 {
+			n += int64(s.size)
+		}
+	}
+	return n
+}
