@@ -28,6 +28,7 @@ type operator struct {
 	queueChange     func(ctx context.Context, act admin.QueueAct, items []string) (int, error)
 	backup          func(ctx context.Context, part string, w io.Writer) error
 	verifyBackup    func(ctx context.Context, r io.Reader) (admin.BackupReport, error)
+	restoreAccount  func(ctx context.Context, q admin.RestoreRequest, mailBackup io.Reader, size int64, vault io.Reader) (admin.RestoreResult, error)
 	close           func() error
 }
 
@@ -37,7 +38,8 @@ func newOperator(ctx context.Context, cfg *config, name, password string) (*oper
 		c.Name, c.Password = name, password
 		return &operator{
 			importLDIF: c.Import, exportDirectory: c.ExportDirectory, check: c.Check, exportAudit: c.ExportAudit,
-			queueList: c.QueueList, queueChange: c.QueueChange, backup: c.Backup, verifyBackup: c.VerifyBackup, close: func() error { return nil },
+			queueList: c.QueueList, queueChange: c.QueueChange, backup: c.Backup, verifyBackup: c.VerifyBackup,
+			restoreAccount: c.RestoreAccount, close: func() error { return nil },
 		}, nil
 	}
 	return localOperator(ctx, cfg, name, password)
@@ -96,6 +98,12 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 			return p.writeBackup(ctx, part, w)
 		},
 		VerifyBackup: p.verifyBackup,
+		RestoreAccount: func(ctx context.Context, q admin.RestoreRequest, mailBackup, vault io.Reader) (admin.RestoreResult, error) {
+			if err := errors.Join(p.needStore(ctx), p.needDirectory(ctx)); err != nil {
+				return admin.RestoreResult{}, err
+			}
+			return p.restoreAccount(ctx, q, mailBackup, vault)
+		},
 	})
 	return &operator{
 		importLDIF:      func(ctx context.Context, ldif io.Reader) (admin.ImportResult, error) { return s.Import(ctx, who, ldif) },
@@ -110,7 +118,10 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 		},
 		backup:       func(ctx context.Context, part string, w io.Writer) error { return s.Backup(ctx, who, part, w) },
 		verifyBackup: s.VerifyBackup,
-		close:        p.close,
+		restoreAccount: func(ctx context.Context, q admin.RestoreRequest, mailBackup io.Reader, _ int64, vault io.Reader) (admin.RestoreResult, error) {
+			return s.RestoreAccount(ctx, who, q, mailBackup, vault)
+		},
+		close: p.close,
 	}, nil
 }
 

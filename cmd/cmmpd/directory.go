@@ -190,7 +190,7 @@ func (p *platform) openDirectory(ctx context.Context) (err error) {
 	p.service = admin.NewService(admin.Options{
 		Login: p.auth.Login, Import: p.importDirectory, ExportDirectory: p.exportDirectory, Check: checkOf(p.store),
 		Queue:  func(context.Context) (admin.Queue, error) { return p.queue, nil },
-		Backup: p.writeBackup, VerifyBackup: p.verifyBackup,
+		Backup: p.writeBackup, VerifyBackup: p.verifyBackup, RestoreAccount: p.restoreAccount,
 		AuditDir: p.cfg.Audit.Path, Audit: p.audit, Log: p.log,
 	})
 	return nil

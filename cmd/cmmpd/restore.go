@@ -28,12 +28,22 @@ const stagedSuffix = ".restoring"
 
 // restoreCommand is "cmmpd restore".
 func restoreCommand(args []string) error {
-	fs := newFlags("restore", "--config FILE [--keystore DIR] [--vault FILE] SRC")
+	fs := newFlags("restore", "--config FILE [--keystore DIR] [--vault FILE] SRC\n"+
+		"       cmmpd restore --config FILE --account UID [--mailbox NAME] [--message-id ID] [--user UID --password-file FILE] SRC")
 	path := fs.config()
 	keystore := fs.String("keystore", "", "`folder` of the keystore, if the configuration FILE is to be restored too")
 	vault := fs.String("vault", "", "`file` of the key vault; by default the newest one beside SRC")
+	var q admin.RestoreRequest
+	fs.StringVar(&q.Account, "account", "", "bring back messages of the account of this `uid` alone, those that are gone, beside the daemon or without it")
+	fs.StringVar(&q.Mailbox, "mailbox", "", "only those of this `mailbox`")
+	fs.StringVar(&q.MessageID, "message-id", "", "only the one with this `Message-ID`")
+	login := fs.login()
 	if err := fs.parse(args, 1); err != nil {
 		return err
+	}
+	q.MessageID = strings.Trim(q.MessageID, "<>")
+	if q.Account == "" && (q.Mailbox != "" || q.MessageID != "") {
+		return usageError{errors.New("--mailbox and --message-id need --account")}
 	}
 	abs, err := filepath.Abs(*path)
 	if err != nil {
@@ -45,10 +55,30 @@ func restoreCommand(args []string) error {
 	if r.mail, r.vault, err = backupFiles(fs.Arg(0), *vault); err != nil {
 		return err
 	}
+	if q.Account != "" {
+		return r.account(ctx, q, login)
+	}
 	if err := r.open(*keystore); err != nil {
 		return err
 	}
 	return errors.Join(r.run(ctx), r.keys.Close())
+}
+
+// account brings back messages of one account.
+func (r *restorer) account(ctx context.Context, q admin.RestoreRequest, login loginFlags) error {
+	name, password, err := login.read()
+	if err != nil {
+		return err
+	}
+	cfg, err := loadConfig(r.config)
+	if err != nil {
+		return err
+	}
+	op, err := newOperator(ctx, cfg, name, password)
+	if err != nil {
+		return err
+	}
+	return errors.Join(restoreAccount(ctx, op, q, r.mail, r.vault), op.close())
 }
 
 // backupFiles finds the files: src is a backup of mail, or a folder of which the newest is taken.

@@ -68,6 +68,8 @@ type Options struct {
 	// Backup writes a part of the platform, VerifyBackup reads one to its end.
 	Backup       func(ctx context.Context, part string, w io.Writer) error
 	VerifyBackup func(ctx context.Context, r io.Reader) (BackupReport, error)
+	// RestoreAccount brings messages of a backup back into their account.
+	RestoreAccount func(ctx context.Context, q RestoreRequest, mailBackup, vault io.Reader) (RestoreResult, error)
 	// AuditDir is the folder that Audit writes.
 	AuditDir string
 	Audit    *audit.Log

@@ -14,6 +14,8 @@ import (
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
 	"github.com/emersion/go-smtp"
+
+	"cmmpd/internal/testkit"
 )
 
 // inboxIDs lists the X-Bench-Id of every message in a bench user's INBOX, and how often each is there.
@@ -229,5 +231,67 @@ func private(t *testing.T, dir string) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestRestoreOne deletes messages and brings them back from a backup, one alone and then the rest, beside the daemon.
+func TestRestoreOne(t *testing.T) {
+	testkit.Need(t, "curl")
+	s := newSite(t)
+	config := s.path("cmmpd.toml")
+	for _, text := range []string{"one", "two", "three"} {
+		mail := strings.Replace(mailOf("alice@works.gov.example", "bob@works.gov.example", "Number "+text, "the text of "+text), "Message-ID: <", "Message-ID: <"+text+".", 1)
+		if out, err := s.send("alice", "alice@works.gov.example", []string{"bob@works.gov.example"}, mail); err != nil {
+			t.Fatal(err, out)
+		}
+	}
+	_, rest, _ := strings.Cut(s.last("bob", "INBOX"), "Message-ID: <")
+	three, _, _ := strings.Cut(rest, ">")
+	if !strings.HasPrefix(three, "three.") {
+		t.Fatalf("the last message has the identifier %q", three)
+	}
+	dest := filepath.Join(t.TempDir(), "backups")
+	s.must("", program, "backup", "--config", config, dest)
+	curl := func(command string) string {
+		t.Helper()
+		return s.must("", "curl", "-sS", "--cacert", s.path("pki", "ca.pem"), "-u", s.login("bob"), "-X", command, "imaps://"+s.addr(993)+"/INBOX")
+	}
+	curl(`STORE 2:3 +FLAGS.SILENT (\Deleted)`)
+	curl("EXPUNGE")
+	count := func(want string) {
+		t.Helper()
+		if got := curl("SEARCH ALL"); !strings.Contains(got, want) || strings.Count(got, " ") != strings.Count(want, " ") {
+			t.Errorf("bob's INBOX: %q, want %q", got, want)
+		}
+	}
+	count("* SEARCH 1\r\n")
+	admin := []string{"--user", "admin", "--password-file", s.path("people", "admin", "password")}
+	restore := func(args ...string) (string, error) {
+		return s.run("", program, append(append([]string{"restore", "--config", config}, args...), dest)...)
+	}
+	if out, err := restore("--account", "bob"); err == nil {
+		t.Error("messages were restored without a log-in:", out)
+	}
+	if out, err := restore(append(admin, "--account", "bob", "--message-id", "<"+three+">")...); err != nil || out != "restored 1, still there 0, erased since 0\n" {
+		t.Fatalf("one message: %q %v", out, err)
+	}
+	count("* SEARCH 1 2\r\n")
+	if got := s.last("bob", "INBOX"); !strings.Contains(got, "the text of three") {
+		t.Errorf("restored is %q", got)
+	}
+	if out, err := restore(append(admin, "--account", "bob", "--mailbox", "INBOX")...); err != nil || !strings.HasPrefix(out, "restored 1, still there 2") {
+		t.Errorf("the account: %q %v", out, err)
+	}
+	if out, err := restore(append(admin, "--account", "bob", "--message-id", "nobody@sent.this")...); err == nil {
+		t.Errorf("a message that is not in the backup: %q", out)
+	}
+	if c := s.counts(); len(c.Problems) > 0 {
+		t.Error(c.Problems)
+	}
+	if log := s.must("", program, "audit", "export", "--config", config); !strings.Contains(log, `"subject":"bob"`) {
+		t.Error("the audit log does not know of it")
+	}
+	if left, err := filepath.Glob(s.path("restore-*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
 	}
 }
