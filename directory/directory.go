@@ -130,6 +130,15 @@ func (d *Directory) Lookup(ctx context.Context, a mail.Address) (Entry, error) {
 	return d.one(ctx, "mail:"+a.Key(), filterOr(filterEqual(d.names.Mail, s), filterEqual(d.names.Alias, s)))
 }
 
+// maxCertified bounds the answer of Certified.
+const maxCertified = 1000
+
+// Certified returns entries that have certificates, not more than 1,000: enough to say
+// whose a certificate is in most places, and never all of a large directory.
+func (d *Directory) Certified(ctx context.Context) ([]Entry, error) {
+	return d.cached(ctx, "certified:", d.o.BaseDN, ldap.ScopeWholeSubtree, filterHas(d.names.Certificate), maxCertified)
+}
+
 // ByUID returns the entry with the uid.
 func (d *Directory) ByUID(ctx context.Context, uid string) (Entry, error) {
 	return d.one(ctx, "uid:"+strings.ToLower(uid), filterEqual(d.names.UID, uid))

@@ -17,6 +17,9 @@ func filterEqual(attr, value string) string {
 	return "(" + attr + "=" + ldap.EscapeFilter(value) + ")"
 }
 
+// filterHas asks for entries that have an attribute, whose name is ours.
+func filterHas(attr string) string { return "(" + attr + "=*)" }
+
 func filterOr(parts ...string) string { return "(|" + strings.Join(parts, "") + ")" }
 
 // childDN is the name of an entry below base, with a value from anywhere.

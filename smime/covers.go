@@ -1,6 +1,7 @@
 package smime
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -30,6 +31,25 @@ func (g *Gateway) Covers(p Protection, must, may []Candidate) error {
 		c.claim(person)
 	}
 	return c.leftOver()
+}
+
+// Readers are those of people to whose certificates, usable or not, the message is
+// encrypted. It serves to name them; who may read it is for Covers to say.
+func (g *Gateway) Readers(p Protection, people []Candidate) []mail.Address {
+	if p.Enveloped == nil {
+		return nil
+	}
+	var out []mail.Address
+	for _, person := range people {
+		for _, der := range person.Certificates[:min(len(person.Certificates), maxCertificates)] {
+			cert, err := x509.ParseCertificate(der)
+			if err == nil && slices.ContainsFunc(p.Enveloped.Recipients, func(r cms.RecipientInfo) bool { return r.Matches(cert) }) {
+				out = append(out, person.Address)
+				break
+			}
+		}
+	}
+	return out
 }
 
 // CoversEach checks a message from outside: everyone in must can open it; who else

@@ -323,7 +323,7 @@ func TestEncryptedByClient(t *testing.T) {
 		"Cc may read it":    {"Subject: [CONFIDENTIAL] x\n", cms.AES256CBC, []string{"bob", "carol", "alice"}, ""},
 		"not carol":         {"Subject: [CONFIDENTIAL] x\n", cms.AES256CBC, []string{"bob"}, "carol@health.gov.example"},
 		"not the sender":    {"Subject: [CONFIDENTIAL] x\n", cms.AES256CBC, []string{"carol"}, "bob@works.gov.example"},
-		"one too many":      {"Subject: [CONFIDENTIAL] x\n", cms.AES256CBC, []string{"bob", "carol", "erin"}, "somebody who is not among"},
+		"one too many":      {"Subject: [CONFIDENTIAL] x\n", cms.AES256CBC, []string{"bob", "carol", "erin"}, "erin@health.gov.example could read it"},
 		"a stranger":        {"Subject: [CONFIDENTIAL] x\n", cms.AES256CBC, []string{"bob", "carol", "stranger"}, "somebody who is not among"},
 		"weak cipher":       {"Subject: [CONFIDENTIAL] x\n", cms.AES128CBC, []string{"bob", "carol"}, "AES-256"},
 		"no label, missing": {"Subject: x\n", cms.AES256CBC, []string{"bob"}, "carol@health.gov.example"},

@@ -2,6 +2,7 @@ package intake
 
 import (
 	"context"
+	"slices"
 
 	"cmmpd/directory"
 	"cmmpd/internal/mail"
@@ -80,7 +81,35 @@ func (in *Intake) uncovered(ctx context.Context, p *passage) ([]policy.Problem, 
 	if err != nil {
 		return nil, err
 	}
-	return problem(in.o.Gateway.Covers(p.protection, append(must, candidate(p.sender)), may))
+	must = append(must, candidate(p.sender))
+	problems, err := problem(in.o.Gateway.Covers(p.protection, must, may))
+	if err == nil && len(problems) > 0 && !problems[0].Temporary {
+		problems = append(problems, in.tooMany(ctx, p, append(must, may...))...)
+	}
+	return problems, err
+}
+
+// tooMany names those who could read a refused message but may not, as far as the
+// directory knows their certificates; the numbers of those say little to a person.
+func (in *Intake) tooMany(ctx context.Context, p *passage, allowed []smime.Candidate) []policy.Problem {
+	known, err := in.o.Directory.Certified(ctx)
+	if err != nil {
+		return nil // the refusal stands without names
+	}
+	var others []smime.Candidate
+	for _, e := range known {
+		own := append([]mail.Address{e.Address}, e.Aliases...)
+		if !slices.ContainsFunc(allowed, func(a smime.Candidate) bool { return slices.ContainsFunc(own, a.Address.Equal) }) {
+			others = append(others, candidate(e))
+		}
+	}
+	var out []policy.Problem
+	for _, a := range in.o.Gateway.Readers(p.protection, others) {
+		if a.ASCII() && !a.IsZero() {
+			out = append(out, policy.Problem{Text: a.String() + " could read it and is not among its recipients"})
+		}
+	}
+	return out
 }
 
 // mentioned are the people in the directory whom To and Cc name. They may be able to read

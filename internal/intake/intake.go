@@ -23,6 +23,7 @@ import (
 type Resolver interface {
 	Resolve(ctx context.Context, a mail.Address) ([]directory.Entry, error)
 	Lookup(ctx context.Context, a mail.Address) (directory.Entry, error)
+	Certified(ctx context.Context) ([]directory.Entry, error)
 }
 
 // Store keeps messages: storage.Store.
@@ -36,6 +37,7 @@ type Sealer interface {
 	Choose(c smime.Candidate) (smime.Usable, error)
 	Inspect(raw []byte, x *message.Index) smime.Protection
 	Covers(p smime.Protection, must, may []smime.Candidate) error
+	Readers(p smime.Protection, people []smime.Candidate) []mail.Address
 	CoversEach(p smime.Protection, must []smime.Candidate) error
 	Seal(raw []byte, x *message.Index, o smime.SealOptions) ([]byte, error)
 	Verify(raw []byte, x *message.Index, from []mail.Address) smime.SignatureResult
