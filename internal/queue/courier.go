@@ -218,6 +218,8 @@ func (j *job) report(ctx context.Context, kind reportKind) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	size := int64(len(raw))
 	if err := q.door.Reserve(ctx, size); err != nil {
 		return err

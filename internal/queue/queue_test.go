@@ -1,15 +1,18 @@
 package queue
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,6 +133,13 @@ func (p *post) dial(_ context.Context, _, addr string) (net.Conn, error) {
 	return ours, nil
 }
 
+// closeDoor has reports refused with the error.
+func (p *post) closeDoor(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuse = err
+}
+
 func (p *post) down(v bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -221,9 +231,9 @@ func TestFaultsOfTheServer(t *testing.T) {
 	}
 	always := func(reply string) func(string) string { return func(string) string { return reply } }
 	greetOnce := func(reply string) func() string {
-		n := 0
+		var n atomic.Int32
 		return func() string {
-			if n++; n == 1 {
+			if n.Add(1) == 1 {
 				return reply
 			}
 			return "220 sink\r\n"
@@ -269,9 +279,9 @@ func TestFaultsOfTheServer(t *testing.T) {
 }
 
 func onceDropped() func(string) string {
-	n := 0
+	var n atomic.Int32
 	return func(string) string {
-		if n++; n == 1 {
+		if n.Add(1) == 1 {
 			return ""
 		}
 		return "250 ok\r\n"
@@ -279,9 +289,9 @@ func onceDropped() func(string) string {
 }
 
 func onceLater() func(string) string {
-	n := 0
+	var n atomic.Int32
 	return func(string) string {
-		if n++; n == 1 {
+		if n.Add(1) == 1 {
 			return "450 4.2.0 greylisted\r\n"
 		}
 		return "250 ok\r\n"
@@ -290,12 +300,12 @@ func onceLater() func(string) string {
 
 func TestEachRecipientHasAnOutcome(t *testing.T) {
 	sk := &sink{offers: []string{"PIPELINING"}}
-	later := true
+	var open atomic.Bool
 	sk.rcpt = func(line string) string {
 		switch {
 		case strings.Contains(line, "gone@"):
 			return "550 5.1.1 <gone@partner.example> unknown\r\n"
-		case strings.Contains(line, "later@") && later:
+		case strings.Contains(line, "later@") && !open.Load():
 			return "451 4.2.1 later\r\n"
 		}
 		return "250 ok\r\n"
@@ -309,7 +319,7 @@ func TestEachRecipientHasAnOutcome(t *testing.T) {
 			strings.Contains(report, "later@") || strings.Contains(report, "someone@partner.example\r\nAction") {
 			t.Errorf("report:\n%s", report)
 		}
-		later = false
+		open.Store(true)
 		after(5 * time.Minute)
 		p.expect(2, 1, 0)
 		if sk.heard("RCPT TO:<someone@") != 1 {
@@ -377,12 +387,12 @@ func TestRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPost(t, sk, func(o *Options) { o.PerLane = 1 })
 		p.q.Run(p)
-		sk.data = func(n int, _ string) string {
+		sk.say(func(n int, _ string) string {
 			if n == 3 {
 				return "..." // and here it is stopped
 			}
 			return "250 ok\r\n"
-		}
+		})
 		for i := range 6 {
 			p.letter(nil, fmt.Sprintf("someone%d@partner.example", i))
 		}
@@ -405,19 +415,17 @@ func TestRestart(t *testing.T) {
 func TestReportThatIsNotTaken(t *testing.T) {
 	sk := &sink{rcpt: func(string) string { return "550 5.1.1 unknown\r\n" }}
 	bubble(t, sk, nil, func(p *post) {
-		p.refuse = mail.E(mail.Unavailable, "", nil)
+		p.closeDoor(mail.E(mail.Unavailable, "", nil))
 		p.letter(nil, "someone@partner.example")
 		after(time.Minute)
 		p.expect(0, 0, 1)
-		p.mu.Lock()
-		p.refuse = nil
-		p.mu.Unlock()
+		p.closeDoor(nil)
 		after(10 * time.Minute)
 		p.expect(0, 1, 0)
 		if sk.heard("RCPT") != 1 {
 			t.Error("the server was asked again")
 		}
-		p.refuse = mail.E(mail.NotFound, "", nil)
+		p.closeDoor(mail.E(mail.NotFound, "", nil))
 		p.letter(nil, "someone@partner.example")
 		p.letter(func(l *Letter) { l.From = mail.Address{} }, "someone@partner.example")
 		after(time.Minute)
@@ -486,7 +494,7 @@ func TestOperator(t *testing.T) {
 		p.expect(2, 0, 0)
 
 		// while the server keeps a courier waiting
-		sk.data = func(int, string) string { return "..." }
+		sk.say(func(int, string) string { return "..." })
 		p.letter(nil, "someone@partner.example")
 		after(time.Second)
 		if l := p.listing()[0]; l.State != "active" {
@@ -555,4 +563,191 @@ func TestTLS(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestWaysDoNotHinderEachOther fills one way with mail that moves slowly, and sends by another.
+func TestWaysDoNotHinderEachOther(t *testing.T) {
+	slow := &sink{data: func(int, string) string { time.Sleep(time.Minute); return "250 ok\r\n" }}
+	fast := &sink{}
+	bubble(t, slow, func(o *Options) {
+		o.Couriers, o.PerLane = 4, 2
+		o.Routes = append(o.Routes, Route{Domain: "fast.example", Host: "fast.example:25", TLS: Opportunistic})
+		dial := o.Dial
+		o.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if addr != "fast.example:25" {
+				return dial(ctx, network, addr)
+			}
+			ours, theirs := net.Pipe()
+			go fast.serve(theirs)
+			return ours, nil
+		}
+	}, func(p *post) {
+		const many = 2*maxLaneReady + 100
+		for range many {
+			p.letter(nil, "someone@partner.example")
+		}
+		p.letter(nil, "someone@fast.example")
+		after(10 * time.Second)
+		if len(fast.taken()) != 1 {
+			t.Error("what goes by the fast way waits for the slow one")
+		}
+		p.q.mu.Lock()
+		if p.q.ready > maxLaneReady || p.q.active != 2 {
+			t.Errorf("%d items in memory, %d couriers", p.q.ready, p.q.active)
+		}
+		p.q.mu.Unlock()
+		after(many * time.Minute)
+		p.expect(many, 0, 0)
+		if slow.conns > 10 {
+			t.Errorf("%d connections for %d messages", slow.conns, many)
+		}
+	})
+}
+
+func TestByMX(t *testing.T) {
+	sk := &sink{}
+	bubble(t, sk, func(o *Options) {
+		o.Routes, o.MX, o.MXTLS = nil, true, Opportunistic
+		o.Resolver = &zone{
+			mx:    map[string][]*net.MX{"partner.example.": {{Host: "a.partner.example.", Pref: 1}, {Host: "b.partner.example.", Pref: 2}}},
+			hosts: map[string][]string{"a.partner.example": {"192.0.2.1"}, "b.partner.example": {"192.0.2.2"}},
+		}
+		dial := o.Dial
+		o.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if addr == "192.0.2.1:25" {
+				return nil, errors.New("connection refused")
+			}
+			return dial(ctx, network, addr)
+		}
+	}, func(p *post) {
+		p.letter(nil, "someone@Partner.example", "someone@nowhere.example")
+		after(time.Second)
+		p.expect(1, 1, 0)
+		if r := p.told()[0]; !strings.Contains(r, "Final-Recipient: rfc822; someone@nowhere.example\r\nAction: failed\r\nStatus: 5.1.2\r\nDiagnostic-Code: x-cmmpd; there is no nowhere.example\r\n") {
+			t.Errorf("report:\n%s", r)
+		}
+	})
+}
+
+// TestWhatTheServerCannot bounces what would have to be changed on its way.
+func TestWhatTheServerCannot(t *testing.T) {
+	eight := func(l *Letter) { l.Body = append([]byte(plainText), "\xe4\xbd\xa0\r\n"...) }
+	header := func(l *Letter) { l.Body = append([]byte("Subject: \xe4\xbd\xa0\r\n"), plainText...) }
+	for name, c := range map[string]struct {
+		offers []string
+		change func(*Letter)
+		to     string
+		status string // "": it is taken
+		heard  string
+	}{
+		"8-bit text":             {nil, eight, "a@partner.example", "5.6.3", ""},
+		"8-bit text taken":       {[]string{"8bitmime"}, eight, "a@partner.example", "", "BODY=8BITMIME"},
+		"UTF-8 header":           {[]string{"8BITMIME"}, header, "a@partner.example", "5.6.7", ""},
+		"UTF-8 header taken":     {[]string{"8BITMIME", "SMTPUTF8"}, header, "a@partner.example", "", "SMTPUTF8"},
+		"UTF-8 recipient":        {nil, nil, "陳@partner.example", "5.6.7", ""},
+		"UTF-8 recipient taken":  {[]string{"SMTPUTF8"}, nil, "陳@partner.example", "", "SMTPUTF8"},
+		"domain in UTF-8, taken": {nil, nil, "a@例子.example", "", "MAIL FROM:<alice@works.gov.example>"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sk := &sink{offers: c.offers}
+			bubble(t, sk, nil, func(p *post) {
+				p.letter(c.change, c.to)
+				after(time.Second)
+				if c.status != "" {
+					p.expect(0, 1, 0)
+					if !strings.Contains(p.told()[0], "Status: "+c.status+"\r\n") {
+						t.Errorf("report:\n%s", p.told()[0])
+					}
+					return
+				}
+				p.expect(1, 0, 0)
+				if !strings.Contains(strings.Join(sk.lines, "\n"), c.heard) {
+					t.Errorf("heard %q", sk.lines)
+				}
+			})
+		})
+	}
+}
+
+// TestOutcomeThatCannotBeSaved: an item whose fate is known in memory alone is not touched again.
+func TestOutcomeThatCannotBeSaved(t *testing.T) {
+	sk := &sink{}
+	synctest.Test(t, func(t *testing.T) {
+		p := newPost(t, sk, nil)
+		p.q.o.Store = &failing{Store: p.s, err: mail.E(mail.Full, "", nil)}
+		p.q.Run(p)
+		p.letter(nil, "someone@partner.example")
+		after(time.Hour) // the disk is full, and then broken
+		p.expect(1, 0, 1)
+		p.q.o.Store.(*failing).set(mail.E(mail.Unavailable, "", nil))
+		after(time.Hour)
+		p.expect(1, 0, 1)
+		id, err := storage.ParseQueueID(p.listing()[0].Item)
+		p.must(err)
+		if err := p.q.Retry(context.Background(), id); mail.KindOf(err) != mail.Busy {
+			t.Errorf("retry: %v", err)
+		}
+		p.close()
+		p.open()
+		p.q.Run(p)
+		after(time.Minute)
+		p.expect(2, 0, 0)
+		p.letter(nil, "someone@partner.example")
+		p.close()
+	})
+}
+
+// failing is a store that saves nothing.
+type failing struct {
+	Store
+	mu  sync.Mutex
+	err error
+}
+
+func (f *failing) set(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+}
+
+func (f *failing) Requeue(context.Context, storage.QueueID, storage.QueueItem) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+func (f *failing) Unqueue(context.Context, storage.QueueID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// TestWordsBeforeTLS: what a server, or somebody on the line, says after the go-ahead for TLS and before it.
+func TestWordsBeforeTLS(t *testing.T) {
+	sk := &sink{tls: &tls.Config{}}
+	bubble(t, sk, func(o *Options) {
+		o.Dial = func(context.Context, string, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			go func() {
+				defer theirs.Close()
+				r := bufio.NewReader(theirs)
+				for _, say := range []string{"220 hello\r\n", "250-x\r\n250 STARTTLS\r\n", "220 go\r\n250 and this for later\r\n"} {
+					if _, err := io.WriteString(theirs, say); err != nil {
+						return
+					}
+					if _, err := r.ReadString('\n'); err != nil {
+						return
+					}
+				}
+			}()
+			return ours, nil
+		}
+	}, func(p *post) {
+		p.letter(nil, "someone@partner.example")
+		after(time.Second)
+		p.expect(0, 0, 1)
+		if r := p.listing()[0].Recipients[0]; r.Status != "4.5.0" {
+			t.Errorf("%+v", r)
+		}
+	})
 }

@@ -31,6 +31,7 @@ type claim struct {
 	started bool
 	ctx     context.Context
 	cancel  context.CancelFunc
+	heir    *claim        // who has the item next, instead of nobody
 	done    chan struct{} // closed when it is given up
 }
 
@@ -227,46 +228,72 @@ func (q *Queue) courier(key uint64, c *claim) {
 	}
 }
 
-// drop gives a claim up. q.mu is held.
+// drop gives a claim up, to its heir if it has one. q.mu is held.
 func (q *Queue) drop(c *claim) {
 	if c.cancel != nil {
 		c.cancel()
 	}
 	delete(q.claims, c.id)
+	if c.heir != nil {
+		q.claims[c.id] = c.heir
+	}
 	close(c.done)
 }
 
-// seize takes an item out of the schedule, breaking off an attempt that is under way. give gives it back.
+// seizeWait is how long an operator waits for a courier to break off.
+const seizeWait = 30 * time.Second
+
+// seize takes an item out of the schedule, breaking off an attempt that is under way. give gives it back. The error is of
+// kind Busy.
 func (q *Queue) seize(ctx context.Context, id storage.QueueID) (give func(), err error) {
-	for {
+	own := &claim{id: id, started: true, done: make(chan struct{})}
+	give = func() {
 		q.mu.Lock()
-		c := q.claims[id]
-		if c == nil || !c.started {
-			if c != nil {
-				l := q.lane(c.lane)
-				l.ready = slices.DeleteFunc(l.ready, func(x *claim) bool { return x == c })
-				q.ready--
-				q.drop(c)
-			}
-			own := &claim{id: id, started: true, done: make(chan struct{})}
-			q.claims[id] = own
-			q.mu.Unlock()
-			return func() {
-				q.mu.Lock()
-				q.drop(own)
-				q.mu.Unlock()
-				q.Wake()
-			}, nil
-		}
-		if c.cancel != nil {
-			c.cancel()
-		}
+		q.drop(own)
 		q.mu.Unlock()
-		select {
-		case <-c.done:
-		case <-ctx.Done():
-			return nil, mail.E(mail.Busy, "the item is being worked on", ctx.Err())
-		}
+		q.Wake()
+	}
+	ctx, cancel := context.WithTimeout(ctx, seizeWait)
+	defer cancel()
+	q.mu.Lock()
+	c := q.claims[id]
+	switch {
+	case c == nil:
+		q.claims[id] = own
+	case !c.started:
+		l := q.lane(c.lane)
+		l.ready = slices.DeleteFunc(l.ready, func(x *claim) bool { return x == c })
+		q.ready--
+		c.heir = own
+		q.drop(c)
+	case c.heir != nil || c.cancel == nil:
+		q.mu.Unlock()
+		return nil, mail.E(mail.Busy, "somebody else works on the item", nil)
+	default:
+		c.heir = own
+		c.cancel()
+		q.mu.Unlock()
+		return give, q.inherit(ctx, c)
+	}
+	q.mu.Unlock()
+	return give, nil
+}
+
+// inherit waits until the claim is given up to its heir.
+func (q *Queue) inherit(ctx context.Context, c *claim) error {
+	select {
+	case <-c.done:
+		return nil
+	case <-ctx.Done():
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	select {
+	case <-c.done:
+		return nil
+	default:
+		c.heir = nil
+		return mail.E(mail.Busy, "the item is being worked on", ctx.Err())
 	}
 }
 

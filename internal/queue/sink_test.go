@@ -106,11 +106,11 @@ func (s *sink) serve(c net.Conn) {
 			}
 			s.mu.Lock()
 			s.messages = append(s.messages, text)
-			n := len(s.messages)
+			n, data := len(s.messages), s.data
 			s.mu.Unlock()
 			reply = "250 2.0.0 taken\r\n"
-			if s.data != nil {
-				reply = s.data(n, text)
+			if data != nil {
+				reply = data(n, text)
 			}
 		case "QUIT":
 			say("221 bye\r\n")
@@ -135,6 +135,13 @@ func readData(r *bufio.Reader) (string, bool) {
 		}
 		b.WriteString(strings.TrimPrefix(line, "."))
 	}
+}
+
+// say changes what is said to messages.
+func (s *sink) say(f func(n int, text string) string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.data = f
 }
 
 func (s *sink) taken() []string {
