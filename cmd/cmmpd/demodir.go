@@ -16,6 +16,7 @@ import (
 	"cmmpd/configs"
 	"cmmpd/directory/server"
 	"cmmpd/internal/demopki"
+	"cmmpd/internal/durable"
 	"cmmpd/internal/mail"
 )
 
@@ -229,10 +230,7 @@ func (dd demoDir) setPorts() error {
 	if text == string(old) {
 		return nil
 	}
-	if err := dd.write(text, "cmmpd.toml.new"); err != nil {
-		return err
-	}
-	return os.Rename(dd.path("cmmpd.toml.new"), dd.path("cmmpd.toml"))
+	return durable.WriteFile(durable.OS{}, dd.path(configFile), []byte(text), 0o600)
 }
 
 // ldif is the directory of the demonstration. Passwords stand in it as verifiers.

@@ -77,7 +77,7 @@ func (in installation) begin() error {
 	return in.write("", setupMark)
 }
 
-// finish fills the directory, and puts the configuration in its place when it is known to be good.
+// finish fills the directory, and puts the configuration in its place when it is known to be good and all is on the disk.
 func (in installation) finish(ctx context.Context, config, ldif string) error {
 	next := in.path(configFile + ".new")
 	if err := in.write(config, configFile+".new"); err != nil {
@@ -88,6 +88,9 @@ func (in installation) finish(ctx context.Context, config, ldif string) error {
 		return err
 	}
 	if err := importLocally(ctx, cfg, ldif); err != nil {
+		return err
+	}
+	if err := durable.FlushAll(in.dir); err != nil {
 		return err
 	}
 	if err := os.Rename(next, in.path(configFile)); err != nil {
@@ -191,10 +194,7 @@ func (in installation) writeCRL(ca *demopki.CA, holds time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if err := in.write(string(demopki.CRLPEM(crl)), "pki", "ca.crl.new"); err != nil {
-		return err
-	}
-	return os.Rename(in.path("pki", "ca.crl.new"), in.path("pki", "ca.crl"))
+	return durable.WriteFile(durable.OS{}, in.path("pki", "ca.crl"), demopki.CRLPEM(crl), 0o600)
 }
 
 // serverNames are what the server's certificate names: this machine as its clients call

@@ -125,6 +125,16 @@ func WriteFile(fsys FS, name string, data []byte, perm fs.FileMode) error {
 	return fsys.SyncDir(filepath.Dir(name))
 }
 
+// FlushAll returns when everything that was written to the file system of the directory is on the disk. It is for the
+// end of an installation: it may take long where others write much.
+func FlushAll(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
+}
+
 // ReadFile reads a whole file of at most max bytes.
 func ReadFile(fsys FS, name string, max int64) ([]byte, error) {
 	f, err := fsys.Open(name, os.O_RDONLY, 0)
