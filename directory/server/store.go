@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -14,6 +16,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"cmmpd/internal/durable"
 	"cmmpd/internal/mail"
 )
 
@@ -70,6 +73,9 @@ func openStore(path, base string) (*store, error) {
 	if st.base, err = sch.parseDN(base); err != nil || st.base.key == "" {
 		return nil, mail.E(mail.Invalid, "the base of the directory is not a distinguished name", err)
 	}
+	if err := createDatabase(path); err != nil {
+		return nil, fmt.Errorf("directory database: %w", err)
+	}
 	st.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, InitialMmapSize: 64 << 20})
 	if errors.Is(err, os.ErrDeadlineExceeded) || err != nil && strings.Contains(err.Error(), "timeout") {
 		return nil, mail.E(mail.Busy, "the directory is in use by another process", err)
@@ -85,6 +91,29 @@ func openStore(path, base string) (*store, error) {
 		return nil, fmt.Errorf("directory database: %w", err)
 	}
 	return st, nil
+}
+
+// createDatabase makes an empty database if there is none: under a temporary name first, for bbolt cannot open a file
+// that was cut short while it was made.
+func createDatabase(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	temp := path + durable.TempSuffix
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	db, err := bbolt.Open(temp, 0o600, &bbolt.Options{Timeout: time.Second})
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(db.Sync(), db.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	return durable.OS{}.SyncDir(filepath.Dir(path))
 }
 
 // prepareBuckets makes a new database, or checks that an old one is ours to use.
