@@ -17,6 +17,10 @@ need mbsync isync
 perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl" # swaks speaks TLS with it
 if [ "${1:-}" = heavy ]; then
     need postfix postfix
+    need strace strace         # makes flushes fail
+    need mkfs.ext4 e2fsprogs   # file systems to fill, and to cut the power of
+    need mkfs.xfs xfsprogs
+    need xfs_io xfsprogs
 fi
 [ -z "$missing" ] && exit 0
 

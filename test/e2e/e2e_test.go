@@ -44,6 +44,7 @@ type site struct {
 	base int
 	args []string
 	cmd  *exec.Cmd
+	end  chan error // gets what cmd.Wait says
 	log  bytes.Buffer
 
 	command       []string // what serves it; empty: demo --serve
@@ -101,6 +102,9 @@ func (s *site) start() {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
+	cmd, end := s.cmd, make(chan error, 1)
+	s.end = end
+	go func() { end <- cmd.Wait() }()
 	for deadline := time.Now().Add(2 * time.Minute); ; {
 		res, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", s.base+90))
 		if err == nil {
@@ -109,10 +113,15 @@ func (s *site) start() {
 				return
 			}
 		}
-		if time.Now().After(deadline) || s.cmd.ProcessState != nil {
+		select {
+		case err := <-s.end:
+			s.cmd = nil
+			s.t.Fatalf("the program ended at once: %v\n%s", err, s.log.String())
+		case <-time.After(20 * time.Millisecond): // polling another process
+		}
+		if time.Now().After(deadline) {
 			s.t.Fatalf("the program is not ready: %v\n%s", err, s.log.String())
 		}
-		time.Sleep(20 * time.Millisecond) // polling another process
 	}
 }
 
@@ -122,7 +131,7 @@ func (s *site) stop(sig syscall.Signal) {
 		return
 	}
 	_ = s.cmd.Process.Signal(sig)
-	err := s.cmd.Wait()
+	err := <-s.end
 	s.cmd = nil
 	if err != nil && sig != syscall.SIGKILL {
 		s.t.Errorf("the program ended with %v", err)

@@ -1,0 +1,320 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2/imapclient"
+	"github.com/emersion/go-smtp"
+
+	"cmmpd/internal/testkit"
+)
+
+// image is a file system of our own, in a file.
+type image struct {
+	t     testing.TB
+	file  string
+	mount string
+}
+
+// newImage makes and mounts a file system of the kind, with so many megabytes. Where that cannot be done, the test is
+// skipped.
+func newImage(t testing.TB, kind string, megabytes int64) *image {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: only root can mount a file system to break")
+	}
+	if free, err := exec.Command("losetup", "--find").CombinedOutput(); err != nil {
+		t.Skipf("skipped: there is no loop device here: %s", free)
+	}
+	mkfs := testkit.Need(t, "mkfs."+kind)
+	i := &image{t: t, file: filepath.Join(t.TempDir(), "image"), mount: t.TempDir()}
+	if err := os.WriteFile(i.file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(i.file, megabytes<<20); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(mkfs, "-q", i.file).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v %s", mkfs, err, out)
+	}
+	if out, err := exec.Command("mount", "-o", "loop", i.file, i.mount).CombinedOutput(); err != nil {
+		t.Skipf("skipped: %s cannot be mounted here: %s", kind, out)
+	}
+	t.Cleanup(i.unmount)
+	return i
+}
+
+func (i *image) unmount() {
+	if out, err := exec.Command("umount", i.mount).CombinedOutput(); err != nil {
+		i.t.Errorf("umount: %v %s", err, out)
+	}
+}
+
+// cut is what a power cut does: nothing that was not flushed gets to the disk any more.
+func (i *image) cut() {
+	if out, err := exec.Command("xfs_io", "-F", "-x", "-c", "shutdown", i.mount).CombinedOutput(); err != nil {
+		i.t.Errorf("shutdown of the file system: %v %s", err, out)
+	}
+}
+
+// again mounts the file system after the cut: its journal is replayed.
+func (i *image) again() {
+	i.t.Helper()
+	i.unmount()
+	if out, err := exec.Command("mount", "-o", "loop", i.file, i.mount).CombinedOutput(); err != nil {
+		i.t.Fatalf("mount: %v %s", err, out)
+	}
+}
+
+// newSiteOn is newSite in a folder of the mount.
+func newSiteOn(t testing.TB, mount string, args ...string) *site {
+	s := &site{t: t, dir: filepath.Join(mount, "demo"), base: freeBase(t), args: args}
+	s.serveIt()
+	return s
+}
+
+// ended waits until the program ends by itself, which it must do with an error.
+func (s *site) ended() {
+	s.t.Helper()
+	cmd := s.cmd
+	s.cmd = nil
+	select {
+	case err := <-s.end:
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			s.t.Errorf("the program ended with %v", err)
+		}
+	case <-time.After(time.Minute):
+		s.t.Error("the program goes on after it can no longer save")
+		_ = cmd.Process.Kill()
+		<-s.end
+	}
+}
+
+const faultRounds = 3
+
+// TestPowerCut cuts the power under load: the file system takes nothing any more, what was not flushed is gone. Every
+// message that was acknowledged before must be there exactly once, and everything must open. What is acknowledged while
+// the file system goes down does not count: ext4 reports success for a flush that this has overtaken, and with real power
+// nobody would have heard of it.
+func TestPowerCut(t *testing.T) {
+	for _, kind := range []string{"ext4", "xfs"} {
+		t.Run(kind, func(t *testing.T) {
+			disk := newImage(t, kind, 400)
+			testkit.Need(t, "xfs_io")
+			s := newSiteOn(t, disk.mount, "--bench-users", fmt.Sprint(crashUsers))
+			acked, promised, tried := make(map[string]int), make(map[string]int), make(map[string]bool)
+			for round := range faultRounds {
+				n := len(acked)
+				s.load(round, 300*(round+1), acked, tried, func(sofar map[string]int) {
+					disk.cut()
+					s.ended()
+					promised = sofar
+				})
+				late := len(acked) - len(promised)
+				acked = maps.Clone(promised)
+				disk.again()
+				s.start()
+				unanswered := s.compare(round, acked, tried)
+				if code, out := s.code("check", "--deep", "--config", s.path("cmmpd.toml")); code != 0 {
+					t.Errorf("round %d: check --deep: %d %s", round, code, out)
+				}
+				t.Logf("round %d: %d acknowledged, all there once; %d later; %d in all were delivered without an answer", round, len(acked)-n, late, unanswered)
+			}
+			s.verifyAudit()
+			s.stop(syscall.SIGTERM)
+		})
+	}
+}
+
+// verifyAudit demands that the audit log is whole.
+func (s *site) verifyAudit() {
+	s.t.Helper()
+	if code, out := s.code("audit", "verify", "--key", s.path("audit", "audit.pub"), s.path("audit")); code != 0 {
+		s.t.Errorf("audit verify: %d %s", code, out)
+	}
+}
+
+// TestFlushFails has flushes fail under load: the program must stop acknowledging and end, and the next start must find
+// everything that was acknowledged.
+func TestFlushFails(t *testing.T) {
+	strace := testkit.Need(t, "strace")
+	s := newSite(t, "--bench-users", fmt.Sprint(crashUsers))
+	acked, tried := make(map[string]int), make(map[string]bool)
+	for round, when := range []string{"1", "7", "20+"} { // which flush of each thread fails
+		n := len(acked)
+		s.load(round, 200, acked, tried, func(map[string]int) {
+			var words bytes.Buffer
+			inject := exec.Command(strace, "-f", "-qq", "-o", filepath.Join(t.TempDir(), "trace"), "-e", "trace=fdatasync",
+				"-e", "inject=fdatasync:error=EIO:when="+when, "-p", fmt.Sprint(s.cmd.Process.Pid))
+			inject.Stderr = &words
+			if err := inject.Start(); err != nil {
+				t.Fatal(err)
+			}
+			s.ended()
+			if err := inject.Wait(); err != nil && strings.Contains(words.String(), "not permitted") {
+				t.Skipf("skipped: strace may not look at other programs here: %s", words.String())
+			}
+		})
+		s.start()
+		if c := s.counts(); len(c.Problems) > 0 {
+			t.Errorf("round %d: %v", round, c.Problems)
+		}
+		unanswered := s.compare(round, acked, tried)
+		t.Logf("round %d: %d acknowledged, all there once; %d in all were delivered without an answer", round, len(acked)-n, unanswered)
+	}
+	s.stop(syscall.SIGTERM)
+	if code, out := s.code("check", "--deep", "--config", s.path("cmmpd.toml")); code != 0 {
+		t.Errorf("check --deep: %d %s", code, out)
+	}
+	s.verifyAudit()
+}
+
+// TestDiskFull fills the disk: mail is refused for now, reading goes on, and when there is room again the program takes
+// mail again by itself.
+func TestDiskFull(t *testing.T) {
+	disk := newImage(t, "ext4", 96)
+	s := newSiteOn(t, disk.mount, "--bench-users", fmt.Sprint(crashUsers))
+	before := s.sendBench(t, 0, "before")
+	if before != 0 {
+		t.Fatalf("before: %d", before)
+	}
+	acked := map[string]int{"before": 0}
+	ballast := filepath.Join(disk.mount, "ballast")
+	fill(t, ballast)
+	refused := 0
+	for i := range 200 {
+		id := fmt.Sprintf("full-%d", i)
+		user := i % crashUsers
+		switch code := s.sendBench(t, user, id); code {
+		case 0:
+			acked[id] = user
+			fill(t, ballast) // what was free in half-filled blocks
+		case 452:
+			refused++
+		default:
+			t.Fatalf("on a full disk: %d", code)
+		}
+		if refused == 20 {
+			break
+		}
+	}
+	if refused < 20 {
+		t.Fatalf("only %d were refused", refused)
+	}
+	if err := s.appendBench("bench0"); err == nil || !strings.Contains(err.Error(), "space") {
+		t.Errorf("APPEND on a full disk: %v", err)
+	}
+	if ids, err := s.inboxIDs("bench0"); err != nil || ids["before"] != 1 {
+		t.Errorf("reading on a full disk: %v, %v", ids, err)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	for user := range crashUsers {
+		id := fmt.Sprintf("after-%d", user)
+		if code := s.sendBench(t, user, id); code != 0 {
+			t.Errorf("with room again: %d", code)
+		}
+		acked[id] = user
+	}
+	if err := s.appendBench("bench0"); err != nil {
+		t.Errorf("APPEND with room again: %v", err)
+	}
+	found := s.benchIDs()
+	total := 0
+	for user := range found {
+		for id, times := range found[user] {
+			total += times
+			if at, ok := acked[id]; id != "appended" && (!ok || at != user) {
+				t.Errorf("%s was refused and is there", id)
+			}
+		}
+	}
+	if total != len(acked)+1 {
+		t.Errorf("%d are there, %d were acknowledged", total, len(acked)+1)
+	}
+	s.stop(syscall.SIGTERM)
+	if code, out := s.code("check", "--deep", "--config", s.path("cmmpd.toml")); code != 0 {
+		t.Errorf("check --deep: %d %s", code, out)
+	}
+	s.verifyAudit()
+}
+
+// fill takes all the space that is left.
+func fill(t testing.TB, name string) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; size /= 2 {
+		for err = nil; err == nil; {
+			_, err = f.Write(make([]byte, size))
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func benchMessage(user int, id string) string {
+	return fmt.Sprintf("From: sender@example.org\r\nTo: bench%d@bench.test\r\nSubject: load\r\nX-Bench-Id: %s\r\n\r\n%s\r\n", user, id, strings.Repeat("some text of a message\r\n", 150))
+}
+
+// sendBench sends one message, and returns 0 or the code of the refusal.
+func (s *site) sendBench(t testing.TB, user int, id string) int {
+	t.Helper()
+	c, err := smtp.DialStartTLS(fmt.Sprintf("127.0.0.1:%d", s.base+25), s.clientTLS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	err = c.SendMail("sender@example.org", []string{fmt.Sprintf("bench%d@bench.test", user)}, strings.NewReader(benchMessage(user, id)))
+	var refusal *smtp.SMTPError
+	switch {
+	case errors.As(err, &refusal):
+		return refusal.Code
+	case err != nil:
+		t.Fatal(err)
+	}
+	return 0
+}
+
+// appendBench saves a message in the user's own INBOX.
+func (s *site) appendBench(user string) error {
+	c, err := imapclient.DialTLS(fmt.Sprintf("127.0.0.1:%d", s.base+993), &imapclient.Options{TLSConfig: s.clientTLS()})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.Login(user, "benchpass").Wait(); err != nil {
+		return err
+	}
+	msg := benchMessage(0, "appended")
+	w := c.Append("INBOX", int64(len(msg)), nil)
+	if _, err := w.Write([]byte(msg)); err != nil {
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	_, err = w.Wait()
+	return err
+}
