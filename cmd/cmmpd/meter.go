@@ -31,6 +31,7 @@ type meter struct {
 	commits     *metrics.Counter
 	flushes     *metrics.Histogram
 	reloads     *metrics.Counter
+	outcomes    *metrics.Counter
 }
 
 func newMeter() *meter {
@@ -41,6 +42,7 @@ func newMeter() *meter {
 	m.recipients = s.Counter("cmmpd_recipients_refused_total", "Recipients refused in the dialogue, by protocol and kind of error.", "protocol", "reason")
 	m.deliveries = s.Counter("cmmpd_deliveries_total", "Messages put into mailboxes by delivery: one for each mailbox.")
 	m.appends = s.Counter("cmmpd_appends_total", "Messages saved by IMAP clients, by outcome.", "outcome")
+	m.outcomes = s.Counter("cmmpd_queue_outcomes_total", "What attempts on mail to other domains came to, for each recipient: delivered, deferred, bounced.", "outcome")
 	m.logins = s.Counter("cmmpd_logins_total", "Log-ins, by protocol and outcome.", "protocol", "outcome")
 	var services []string
 	for _, a := range new(listenConfig).all() {
@@ -68,6 +70,13 @@ func (m *meter) observe(d *daemon) {
 	m.set.CounterFunc("cmmpd_audit_records_total", "Records in the audit log.", func() float64 { return float64(d.audit.Size()) })
 	m.set.Gauge("cmmpd_audit_ready", "1 while the audit log can be written.", func() float64 { return truth(d.audit.Ready()) })
 	m.set.Gauge("cmmpd_store_ready", "1 while the store acknowledges.", func() float64 { return truth(d.store.Ready()) })
+	m.set.Gauge("cmmpd_queue_overdue_seconds", "How long ago the first of the mail that waits for other domains was due.", func() float64 {
+		d, err := d.queue.Overdue(context.Background())
+		if err != nil {
+			return -1
+		}
+		return max(d.Seconds(), 0)
+	})
 	m.set.Gauge("cmmpd_ready", "1 while the platform can do its work: as /readyz.", func() float64 { return truth(d.readiness()) })
 	m.set.Gauge("cmmpd_tls_certificate_not_after_seconds", "When the server certificate expires, in Unix time.", func() float64 { return float64(d.certificate.notAfter().Unix()) })
 }

@@ -151,6 +151,7 @@ func (p *platform) openQueue(ctx context.Context) error {
 		return fmt.Errorf("queue: %w", err)
 	}
 	o.Hostname, o.Store, o.Audit, o.Log = p.cfg.Server.Hostname, p.store, p.audit, p.log
+	o.Outcome = func(what string) { p.meter.outcomes.Inc(what) }
 	o.Timeouts.Progress = time.Duration(p.cfg.Limits.ProgressTimeout)
 	if p.queue, err = queue.New(o); err != nil {
 		return fmt.Errorf("queue: %w", err)

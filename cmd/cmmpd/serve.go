@@ -127,7 +127,7 @@ func (d *daemon) listen(ctx context.Context) error {
 		return abandon(err)
 	}
 	d.control = control
-	d.queue.Run(d.intake)
+	d.queue.Run(meteredIntake{d.intake, d.meter})
 	go d.watch("control socket", control.Serve)
 	for _, l := range bound {
 		go d.watch(l.Addr().String(), func() error { return l.serve(l.Listener) })

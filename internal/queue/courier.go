@@ -139,7 +139,9 @@ func (j *job) attempt(t *trip) error {
 }
 
 func (j *job) log(r *recipient) {
-	j.q.o.Log.Info("queue: "+map[state]string{delivered: "delivered", failed: "bounced", waiting: "deferred"}[r.State],
+	what := map[state]string{delivered: "delivered", failed: "bounced", waiting: "deferred"}[r.State]
+	j.q.o.Outcome(what)
+	j.q.o.Log.Info("queue: "+what,
 		"item", j.claim.id.String(), "id", string(j.it.ID), "to", r.Address, "host", r.Host, "status", r.Status, "reply", r.Text, "attempt", j.it.Attempts+1)
 }
 

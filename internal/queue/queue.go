@@ -75,6 +75,7 @@ type Options struct {
 	Log      *slog.Logger
 	Now      func() time.Time // the clock. By default it runs on from the start whatever happens to the wall clock
 	Jitter   func() float64   // from 0 to 1, how far a pause is drawn out; random
+	Outcome  func(string)     // is told what an attempt came to for each recipient: delivered, deferred or bounced
 }
 
 // Timeouts are how long a courier waits. The zero value of each is its default, from RFC 5321, section 4.5.3.2.
@@ -122,6 +123,9 @@ func (o *Options) setDefaults() {
 	if o.Now == nil {
 		start := time.Now()
 		o.Now = func() time.Time { return start.Add(time.Since(start)) }
+	}
+	if o.Outcome == nil {
+		o.Outcome = func(string) {}
 	}
 	if o.Jitter == nil {
 		o.Jitter = jitter
@@ -183,6 +187,15 @@ func New(o Options) (*Queue, error) {
 		q.routes[r.Domain] = &r
 	}
 	return q, nil
+}
+
+// Overdue is how long ago the first of the items that wait was due; not above zero if none is late.
+func (q *Queue) Overdue(ctx context.Context) (time.Duration, error) {
+	first, err := q.o.Store.QueueDue(ctx, storage.QueueMark{}, 1)
+	if err != nil || len(first) == 0 {
+		return 0, err
+	}
+	return q.o.Now().Sub(first[0].Due), nil
 }
 
 // Wake has the queue look for items that are due: intake calls it when it has added some.

@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"crypto/rand"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -151,6 +154,8 @@ func (s *site) inbox(uid, text string) int {
 // the audit log.
 func TestOtherDomains(t *testing.T) {
 	testkit.Need(t, "curl")
+	testkit.Need(t, "openssl")
+	testkit.Need(t, "python3")
 	s := newSite(t)
 	send := func(to, subject string) (string, error) {
 		return s.send("alice", alice, []string{to}, mailOf(alice, to, subject, "the budget of the year"))
@@ -203,6 +208,40 @@ func TestOtherDomains(t *testing.T) {
 		t.Error("something went out in clear")
 	}
 	s.operators(p, must)
+	s.sealedOut(p)
+	if m := s.metrics(); !strings.Contains(m, `cmmpd_queue_outcomes_total{outcome="delivered"} `) || !strings.Contains(m, "\ncmmpd_queue_overdue_seconds 0\n") {
+		t.Errorf("metrics:\n%s", m)
+	}
+}
+
+// sealedOut sends confidential mail to somebody elsewhere whose certificate stands in the directory: it waits and leaves
+// sealed.
+func (s *site) sealedOut(p *partner) {
+	t := s.t
+	const sealed = "sealed@partner.example"
+	block, _ := pem.Decode([]byte(s.read("people", "erin", "cert.pem"))) // which names no address
+	ldif := "dn: cn=partner,ou=people,dc=gov,dc=example\nobjectClass: inetOrgPerson\ncn: partner\nsn: partner\nmail: " + sealed +
+		"\nuserCertificate;binary:: " + base64.StdEncoding.EncodeToString(block.Bytes) + "\n"
+	s.must(ldif, program, "directory", "import", "--config", s.path("cmmpd.toml"), "--user", "admin", "--password-file", s.path("people", "admin", "password"))
+	p.shut(true)
+	marker := "Needle" + rand.Text()
+	if out, err := s.send("alice", alice, []string{sealed, bob}, mailOf(alice, sealed+", "+bob, "[CONFIDENTIAL] "+marker, marker)); err != nil {
+		t.Fatal(err, out)
+	}
+	s.eventually("it waits", func() bool { return len(s.queue()) == 1 })
+	s.scan(marker, "")
+	p.shut(false)
+	s.must("", program, "queue", "retry", "--config", s.path("cmmpd.toml"), "all")
+	s.eventually("the mail arrives", func() bool { return len(p.got(sealed)) == 1 })
+	got := p.got(sealed)[0]
+	if !pkcs7.MatchString(got) || strings.Contains(got, marker) {
+		t.Fatalf("the partner has\n%s", got)
+	}
+	inner := s.must(got, "openssl", "cms", "-decrypt", "-inkey", s.path("people", "erin", "key.pem"), "-recip", s.path("people", "erin", "cert.pem"))
+	if text := s.must(inner, "openssl", "cms", "-verify", "-CAfile", s.path("pki", "ca.pem")); !strings.Contains(text, marker) {
+		t.Errorf("the partner reads\n%s", text)
+	}
+	s.scan(marker, "")
 }
 
 // operators works on the queue as the people do who run the platform.
