@@ -46,6 +46,7 @@ func BenchmarkCommands(b *testing.B) {
 	for _, bm := range []struct{ name, cmd string }{
 		{"select", "a SELECT INBOX\r\n"},
 		{"flags", "a FETCH 1:* (FLAGS)\r\n"},
+		{"envelopes", "a UID FETCH 1:* (UID FLAGS ENVELOPE INTERNALDATE RFC822.SIZE)\r\n"},
 		{"headers", "a UID FETCH 1:* (ENVELOPE BODY.PEEK[HEADER.FIELDS (From To Subject Date)] RFC822.SIZE)\r\n"},
 		{"bodies", "a FETCH 1:* BODY.PEEK[]\r\n"},
 		{"store", "a STORE 1:* +FLAGS.SILENT (\\Flagged)\r\nb STORE 1:* -FLAGS.SILENT (\\Flagged)\r\n"},

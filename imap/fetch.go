@@ -5,6 +5,7 @@ import (
 
 	"cmmpd/imap/wire"
 	"cmmpd/internal/mail"
+	"cmmpd/internal/message"
 	"cmmpd/storage"
 )
 
@@ -42,13 +43,8 @@ func cmdFetch(s *session, p *wire.Parser) (string, error) {
 		s.tellKeywords()
 	}
 	for _, r := range rs {
-		for i := r.First; i <= r.Last; i++ {
-			if f.marks && (i-r.First)%markBatch == 0 {
-				if err := f.mark(i, min(r.Last, i+markBatch-1)); err != nil {
-					return "", err
-				}
-			}
-			if err := f.message(i); err != nil {
+		for first := r.First; first <= r.Last; first += fetchBatch {
+			if err := f.some(first, min(r.Last, first+fetchBatch-1)); err != nil {
 				return "", err
 			}
 		}
@@ -78,13 +74,15 @@ func (s *session) changedSince(rs []wire.Range, set wire.Set, mod *wire.FetchMod
 
 // fetch is one FETCH command.
 type fetch struct {
-	s       *session
-	items   []wire.FetchItem
-	summary bool // an item needs the summary
-	marks   bool // the messages become \Seen
-	flags   bool // FLAGS is among the items
-	modseq  bool // MODSEQ is among the items
-	err     error
+	s        *session
+	items    []wire.FetchItem
+	batch    *storage.Batch
+	summary  bool // an item needs the summary
+	envelope bool // an item needs the envelope
+	marks    bool // the messages become \Seen
+	flags    bool // FLAGS is among the items
+	modseq   bool // MODSEQ is among the items
+	err      error
 }
 
 func newFetch(s *session, items []wire.FetchItem, since bool) *fetch {
@@ -102,7 +100,9 @@ func newFetch(s *session, items []wire.FetchItem, since bool) *fetch {
 			f.flags = true
 		case wire.FetchModSeq:
 			f.modseq = true
-		case wire.FetchEnvelope, wire.FetchBody, wire.FetchBodyStructure:
+		case wire.FetchEnvelope:
+			f.envelope = true
+		case wire.FetchBody, wire.FetchBodyStructure:
 			f.summary = true
 		case wire.FetchSection, wire.FetchRFC822, wire.FetchRFC822Header, wire.FetchRFC822Text, wire.FetchBinary, wire.FetchBinarySize:
 			f.summary = true
@@ -116,8 +116,27 @@ func newFetch(s *session, items []wire.FetchItem, since bool) *fetch {
 	return f
 }
 
-// markBatch is how many messages are marked \Seen at a time, just before they are sent.
-const markBatch = 64
+// fetchBatch is how many messages are looked up, and marked \Seen, at a time, just before they are sent.
+const fetchBatch = 64
+
+// some sends the messages first to last of the view.
+func (f *fetch) some(first, last uint32) (err error) {
+	if f.marks {
+		if err := f.mark(first, last); err != nil {
+			return err
+		}
+	}
+	v := f.s.view
+	if f.batch, err = v.mbox.Batch(f.batch, v.uids[first:last+1], f.summary || f.envelope); err != nil {
+		return err
+	}
+	for i := first; i <= last; i++ {
+		if err := f.message(i, int(i-first)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // mark sets \Seen on the messages first to last of the view that are not.
 func (f *fetch) mark(first, last uint32) error {
@@ -140,18 +159,18 @@ func (f *fetch) mark(first, last uint32) error {
 	return nil
 }
 
-// message sends the response for message i of the view. An error ends the command; what is
+// message sends the response for message i of the view, which has that place in the batch. An error ends the command; what is
 // wrong with this message alone goes to f.err.
-func (f *fetch) message(i uint32) error {
+func (f *fetch) message(i uint32, place int) error {
 	s, v := f.s, f.s.view
-	m, ok := v.mbox.Get(v.uids[i])
+	m, ok := f.batch.Msg(place)
 	if !ok {
 		if err := s.expunged(); f.err == nil {
 			f.err = err
 		}
 		return nil
 	}
-	src := source{ctx: s.ctx, mbox: v.mbox, uid: m.UID}
+	src := source{ctx: s.ctx, mbox: v.mbox, uid: m.UID, batch: f.batch, place: place}
 	defer src.close()
 	s.c.buffer()
 	start, sends := len(s.c.out), s.c.sends
@@ -188,6 +207,13 @@ func (f *fetch) respond(seq uint32, m *storage.Msg, src *source) error {
 	s := f.s
 	if f.summary {
 		if err := src.open(); err != nil {
+			return err
+		}
+	}
+	var envelope *message.Envelope
+	if f.envelope {
+		var err error
+		if envelope, err = src.envelope(); err != nil {
 			return err
 		}
 	}
@@ -229,7 +255,7 @@ func (f *fetch) respond(seq uint32, m *storage.Msg, src *source) error {
 		case wire.FetchSize:
 			c.out = wire.AppendNumber(append(c.out, "RFC822.SIZE "...), m.Size)
 		case wire.FetchEnvelope:
-			c.out = appendEnvelope(append(c.out, "ENVELOPE "...), src.sum.Index.Root.Envelope)
+			c.out = appendEnvelope(append(c.out, "ENVELOPE "...), envelope)
 		case wire.FetchBody:
 			c.out = appendStructure(append(c.out, "BODY "...), src.sum.Index.Root, false)
 		case wire.FetchBodyStructure:

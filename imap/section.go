@@ -18,16 +18,30 @@ type source struct {
 	ctx     context.Context
 	mbox    *storage.Mailbox
 	uid     uint32
+	batch   *storage.Batch // nil: the message is read alone
+	place   int            // in the batch
 	sum     *storage.Summary
 	content *storage.Content
 }
 
 // open gets the summary; the body stays closed.
 func (s *source) open() (err error) {
-	if s.sum == nil {
+	switch {
+	case s.sum != nil:
+	case s.batch != nil:
+		s.sum, err = s.batch.Summary(s.ctx, s.place)
+	default:
 		s.sum, err = s.mbox.Summary(s.ctx, s.uid)
 	}
 	return err
+}
+
+// envelope is the message's; if that is all that is wanted of the summary, the rest is not read.
+func (s *source) envelope() (*message.Envelope, error) {
+	if s.sum == nil {
+		return s.batch.Envelope(s.ctx, s.place)
+	}
+	return s.sum.Index.Root.Envelope, nil
 }
 
 // body opens the message as served.

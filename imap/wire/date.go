@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"fmt"
 	"strings"
 	"time"
 )
@@ -109,6 +108,5 @@ func AppendDateTime(dst []byte, t time.Time) []byte {
 	if y := t.Year(); y < 1 || y > 9999 {
 		t = time.Unix(0, 0).UTC()
 	}
-	return fmt.Appendf(dst, `"%2d-%s-%04d %02d:%02d:%02d %s"`, t.Day(), months[int(t.Month())*3-3:int(t.Month())*3], t.Year(),
-		t.Hour(), t.Minute(), t.Second(), t.Format("-0700"))
+	return append(t.AppendFormat(append(dst, '"'), "_2-Jan-2006 15:04:05 -0700"), '"')
 }
