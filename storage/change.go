@@ -258,7 +258,7 @@ func (m *Mailbox) Move(ctx context.Context, uids imap.UIDSet, dest string) (Copy
 func (m *Mailbox) copyTo(ctx context.Context, uids imap.UIDSet, dest string, move bool) (CopyResult, error) {
 	x := m.m
 	a := x.account
-	e, err := a.sealing(ctx, maxKeywords) // for keywords that the other mailbox does not know yet
+	e, err := a.sealing(ctx, len(m.Keywords())) // for those that the other mailbox does not know yet
 	if err != nil {
 		return CopyResult{}, err
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"sync"
+	"syscall"
 
 	"cmmpd/internal/mail"
 )
@@ -90,7 +92,15 @@ func (s *Store) readSummary(e *openedEntry) (*Summary, error) {
 	return &Summary{Index: index, Header: header, Prefix: e.prefix}, nil
 }
 
-func damaged(err error) error { return mail.E(mail.Corrupt, "the message is damaged", err) }
+// damaged is the error for a message that cannot be read. That the process has no more files or memory is no damage.
+func damaged(err error) error {
+	for _, lack := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, fs.ErrClosed} {
+		if errors.Is(err, lack) {
+			return mail.E(mail.Unavailable, "the message cannot be read at the moment", err)
+		}
+	}
+	return mail.E(mail.Corrupt, "the message is damaged", err)
+}
 
 // Summary is the summary of one message; its body is not opened. The error is of kind mail.NotFound if the message was
 // expunged, mail.Corrupt if it is damaged.

@@ -288,7 +288,12 @@ func (p *delivery) commit(ctx context.Context) ([]Placed, error) {
 		defer r.mu.RUnlock()
 	}
 	c := &commit{}
-	c.record.Blob, c.record.BlobSum = p.blob, blob.Checksum(p.blob)
+	c.record.Blob = p.blob
+	if len(p.bodies) == 1 {
+		c.record.BlobSum = p.bodies[0].sealed.record.sum // the body is the blob
+	} else {
+		c.record.BlobSum = blob.Checksum(p.blob)
+	}
 	if err := p.store.commit(ctx, c, p.build); err != nil {
 		return nil, err
 	}

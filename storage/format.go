@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -108,8 +107,8 @@ func create(fsys durable.FS, dir string) (blob.StoreID, error) {
 func makeDir(fsys durable.FS, dir string) error {
 	if err := fsys.Mkdir(dir, 0o700); errors.Is(err, fs.ErrExist) {
 		return nil
-	} else if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+	} else if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
+		if err := makeDir(fsys, filepath.Dir(dir)); err != nil {
 			return err
 		}
 		if err := fsys.Mkdir(dir, 0o700); err != nil {

@@ -27,6 +27,7 @@ type mailbox struct {
 
 	refs   int    // guarded by Store.mailboxesMu
 	closed uint64 // likewise: when nobody had it open any more, by Store.clock
+	idle   int    // likewise: its part of Store.idle, while nobody has it open
 
 	mu       sync.RWMutex // guards what follows; brief
 	c        counters
@@ -141,6 +142,10 @@ func (m *mailbox) msg(s *slot) Msg {
 func (s *Store) update(e *event) {
 	s.mailboxesMu.Lock()
 	m := s.mailboxes[e.key]
+	if m != nil && m.refs == 0 {
+		m.idle += len(e.added)
+		s.idle += len(e.added)
+	}
 	s.mailboxesMu.Unlock()
 	if m == nil {
 		return
@@ -225,6 +230,7 @@ func (s *Store) cached(a *account, key mailboxKey) *mailbox {
 	}
 	if m.refs == 0 {
 		m.account = a // the account may have been forgotten and come back meanwhile
+		s.idle -= m.idle
 	}
 	m.refs++
 	return m
@@ -253,28 +259,27 @@ func (s *Store) drop(m *mailbox) {
 	}
 	s.clock++
 	m.closed = s.clock
-	s.trimIdle()
+	m.idle = m.closedSize()
+	if s.idle += m.idle; s.idle > maxIdleMessages {
+		s.trimIdle()
+	}
 }
 
-// trimIdle forgets the mailboxes that nobody has had open for the longest time. mailboxesMu is held.
+// trimIdle forgets the mailboxes that nobody has had open for the longest time, until those that are left take nine
+// tenths of what they may: not every closing then looks at them all. mailboxesMu is held.
 func (s *Store) trimIdle() {
 	var idle []*mailbox
-	total := 0
 	for _, m := range s.mailboxes {
 		if m.refs == 0 {
 			idle = append(idle, m)
-			total += m.closedSize()
 		}
-	}
-	if total <= maxIdleMessages {
-		return
 	}
 	slices.SortFunc(idle, func(a, b *mailbox) int { return cmp.Compare(a.closed, b.closed) })
 	for _, m := range idle {
-		if total <= maxIdleMessages {
+		if s.idle <= maxIdleMessages/10*9 {
 			return
 		}
-		total -= m.closedSize()
+		s.idle -= m.idle
 		delete(s.mailboxes, m.key)
 	}
 }

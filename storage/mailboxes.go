@@ -195,13 +195,13 @@ func (a *Account) Rename(ctx context.Context, from, to string) error {
 	if strings.HasPrefix(to, from+"/") || to == Inbox {
 		return mail.E(mail.Denied, "the mailbox cannot be renamed to that", nil)
 	}
-	e, err := x.sealing(ctx, maxNameDepth)
-	if err != nil {
-		return err
-	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	all, err := x.list()
+	if err != nil {
+		return err
+	}
+	e, err := x.sealing(ctx, maxNameDepth+len(all)) // it may have that many children
 	if err != nil {
 		return err
 	}

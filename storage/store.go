@@ -113,6 +113,7 @@ type Store struct {
 	mailboxesMu sync.Mutex
 	mailboxes   map[mailboxKey]*mailbox
 	clock       uint64 // counts closings of mailboxes
+	idle        int    // about how many messages those have that nobody has open
 
 	feedMu sync.Mutex
 	feed   map[*func(mail.AccountID)]struct{}

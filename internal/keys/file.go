@@ -66,6 +66,9 @@ func CreateFile(dir string) (*FileStore, error) {
 	if err := durable.WriteFile(durable.OS{}, filepath.Join(dir, fileName), []byte(fileMark), 0o600); err != nil {
 		return nil, err
 	}
+	if err := (durable.OS{}).SyncDir(filepath.Dir(dir)); err != nil {
+		return nil, err
+	}
 	return OpenFile(dir)
 }
 
