@@ -36,6 +36,8 @@ func commands() []command {
 		{"queue remove", "take mail out of the queue undelivered", queueChange(admin.QueueRemove)},
 		{"backup", "write a sealed copy of everything into a folder, beside the daemon or without it", backupCommand},
 		{"restore", "make a platform of a backup", restoreCommand},
+		{"smime inspect", "say how a message is protected, and for whom", smimeInspect},
+		{"smime verify", "check a message's signature, step by step", smimeVerify},
 		{"audit export", "write the audit log to stdout", auditExport},
 		{"audit verify", "verify an audit log, a copy of it, or an export bundle", auditVerify},
 		{"version", "print the version", func(args []string) error {

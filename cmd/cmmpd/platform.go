@@ -205,20 +205,9 @@ func (p *platform) openIntake(ctx context.Context) error {
 // openGateway reads the anchors and the signers' certificates.
 func (p *platform) openGateway(ctx context.Context) (*smime.Gateway, error) {
 	c := &p.cfg.SMIME
-	anchors, err := readCertificates(c.Anchors)
+	verifier, err := c.verifier(p.log)
 	if err != nil {
 		return nil, err
-	}
-	intermediates, err := readCertificates(c.Intermediates)
-	if err != nil {
-		return nil, err
-	}
-	verifier, err := trust.New(trust.Options{
-		Anchors: anchors, Intermediates: intermediates, CRLs: c.CRLs, RequireCRL: true,
-		MaxCRLAge: time.Duration(c.MaxCRLAge), MinRSABits: c.MinRSABits, Log: p.log,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("trust: %w", err)
 	}
 	signers := make(map[string]cms.SignerSpec)
 	for _, s := range c.Signers {
@@ -236,6 +225,26 @@ func (p *platform) openGateway(ctx context.Context) (*smime.Gateway, error) {
 		Trust: verifier, Log: p.log,
 		Signers: func(domain string) (cms.SignerSpec, bool) { s, ok := signers[domain]; return s, ok },
 	}), nil
+}
+
+// verifier judges certificates by the configured anchors and revocation lists.
+func (s *smimeConfig) verifier(log *slog.Logger) (*trust.Verifier, error) {
+	anchors, err := readCertificates(s.Anchors)
+	if err != nil {
+		return nil, err
+	}
+	intermediates, err := readCertificates(s.Intermediates)
+	if err != nil {
+		return nil, err
+	}
+	v, err := trust.New(trust.Options{
+		Anchors: anchors, Intermediates: intermediates, CRLs: s.CRLs, RequireCRL: true,
+		MaxCRLAge: time.Duration(s.MaxCRLAge), MinRSABits: s.MinRSABits, Log: log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	return v, nil
 }
 
 // readCertificates reads all certificates of PEM files.
