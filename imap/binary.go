@@ -15,10 +15,9 @@ import (
 // binary sends one BINARY[…] or BINARY.SIZE[…] item: a part with its content transfer encoding undone (RFC 3516). An encoding that
 // ends too early gives what there is of it.
 func (f *fetch) binary(it *wire.FetchItem, src *source) error {
-	part := src.sum.Index.Root
 	encoding := ""
 	if len(it.Section.Part) > 0 {
-		if part = src.sum.Index.Part(it.Section.Part); part != nil && len(part.Children) == 0 {
+		if part := src.sum.Index.Part(it.Section.Part); part != nil && len(part.Children) == 0 {
 			encoding = part.Encoding
 		}
 	}

@@ -79,6 +79,7 @@ type fetch struct {
 	batch    *storage.Batch
 	summary  bool // an item needs the summary
 	envelope bool // an item needs the envelope
+	body     bool // an item is octets of the message
 	marks    bool // the messages become \Seen
 	flags    bool // FLAGS is among the items
 	modseq   bool // MODSEQ is among the items
@@ -105,7 +106,8 @@ func newFetch(s *session, items []wire.FetchItem, since bool) *fetch {
 		case wire.FetchBody, wire.FetchBodyStructure:
 			f.summary = true
 		case wire.FetchSection, wire.FetchRFC822, wire.FetchRFC822Header, wire.FetchRFC822Text, wire.FetchBinary, wire.FetchBinarySize:
-			f.summary = true
+			f.summary = f.summary || !isWhole(&it.Section)
+			f.body = true
 			f.marks = f.marks || !it.Section.Peek && !s.view.readOnly
 		}
 		f.items = append(f.items, it)
@@ -127,7 +129,7 @@ func (f *fetch) some(first, last uint32) (err error) {
 		}
 	}
 	v := f.s.view
-	if f.batch, err = v.mbox.Batch(f.batch, v.uids[first:last+1], f.summary || f.envelope); err != nil {
+	if f.batch, err = v.mbox.Batch(f.batch, v.uids[first:last+1], f.summary || f.envelope || f.body); err != nil {
 		return err
 	}
 	for i := first; i <= last; i++ {

@@ -46,7 +46,11 @@ func (s *source) envelope() (*message.Envelope, error) {
 
 // body opens the message as served.
 func (s *source) body() (c *storage.Content, err error) {
-	if s.content == nil {
+	switch {
+	case s.content != nil:
+	case s.batch != nil:
+		s.content, err = s.batch.Body(s.ctx, s.place)
+	default:
 		s.content, err = s.mbox.Body(s.ctx, s.uid)
 	}
 	return s.content, err
@@ -66,9 +70,21 @@ type span struct {
 	off, n int64
 }
 
+// isWhole says whether a section is the whole message, for which the summary is not needed.
+func isWhole(sec *imap.FetchItemBodySection) bool {
+	return sec.Specifier == imap.PartSpecifierNone && len(sec.Part) == 0
+}
+
 // span finds a section. Offsets of the index are those of the body; the entry's own prefix
 // stands before it.
 func (s *source) span(sec *imap.FetchItemBodySection) (span, error) {
+	if isWhole(sec) {
+		c, err := s.body()
+		if err != nil {
+			return span{}, err
+		}
+		return span{inBody: true, n: c.Size()}, nil
+	}
 	x := s.sum.Index
 	shift := int64(len(s.sum.Prefix))
 	part := x.Root
@@ -79,9 +95,6 @@ func (s *source) span(sec *imap.FetchItemBodySection) (span, error) {
 	}
 	switch sec.Specifier {
 	case imap.PartSpecifierNone:
-		if len(sec.Part) == 0 {
-			return span{inBody: true, n: shift + x.Size}, nil
-		}
 		return span{inBody: true, off: shift + part.BodyStart, n: part.BodyEnd - part.BodyStart}, nil
 	case imap.PartSpecifierMIME:
 		return s.header(part, sec)

@@ -100,6 +100,14 @@ func (b *Batch) Summary(ctx context.Context, i int) (*Summary, error) {
 	return b.m.Summary(ctx, b.items[i].msg.UID) // the body may lie elsewhere now
 }
 
+// Body is Mailbox.Body of a message of the batch.
+func (b *Batch) Body(ctx context.Context, i int) (*Content, error) {
+	if e, err := b.open(i); err == nil {
+		return &Content{store: b.m.m.store, entry: e, frame: -1}, nil
+	}
+	return b.m.Body(ctx, b.items[i].msg.UID)
+}
+
 // Envelope is the envelope in the summary of a message. The rest of the summary is not read.
 func (b *Batch) Envelope(ctx context.Context, i int) (*message.Envelope, error) {
 	if e, err := b.open(i); err == nil {

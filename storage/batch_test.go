@@ -61,6 +61,15 @@ func TestBatch(t *testing.T) {
 			if mail.KindOf(err) != mail.KindOf(wantErr) || !reflect.DeepEqual(got, sum) {
 				t.Errorf("%d: %+v, %v", uid, got, err)
 			}
+			if c, err := b.Body(ctx, i); there != (err == nil) {
+				t.Errorf("%d: %v", uid, err)
+			} else if there {
+				text := make([]byte, c.Size())
+				if _, err := c.ReadAt(text, 0); err != nil || string(text) != string(readAll(t, m, uid)) {
+					t.Errorf("%d: %q, %v", uid, text, err)
+				}
+				_ = c.Close()
+			}
 			env, err := b.Envelope(ctx, i)
 			if there && (err != nil || !reflect.DeepEqual(env, sum.Index.Root.Envelope)) || !there && mail.KindOf(err) != mail.NotFound {
 				t.Errorf("%d: %+v, %v", uid, env, err)
