@@ -100,8 +100,10 @@ func TestMatrix(t *testing.T) {
 			all = append(all, c)
 		})
 	}
+	var tables string
+	t.Run("profiles", func(t *testing.T) { tables = profileTables(t) })
 	if name := os.Getenv("CMMPD_INTEROP_DOC"); name != "" && !t.Failed() {
-		if err := os.WriteFile(name, document(all), 0o644); err != nil {
+		if err := os.WriteFile(name, document(all, tables), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -113,7 +115,7 @@ var version = regexp.MustCompile(`v?[0-9]+\.?[0-9.]*[^\s]*`)
 func versionIn(words string) string { return version.FindString(words) }
 
 // document is docs/interop.md.
-func document(all []*client) []byte {
+func document(all []*client, tables string) []byte {
 	var b bytes.Buffer
 	intro, err := os.ReadFile(filepath.Join("testdata", "interop.md"))
 	if err != nil {
@@ -138,6 +140,12 @@ func document(all []*client) []byte {
 			fmt.Fprintf(&b, "- %s: %s.\n", c.name, n)
 		}
 	}
+	outro, err := os.ReadFile(filepath.Join("testdata", "profiles.md"))
+	if err != nil {
+		panic(err)
+	}
+	b.Write(outro)
+	b.WriteString(tables)
 	return b.Bytes()
 }
 

@@ -27,7 +27,7 @@ import (
 )
 
 // patience is how long a program may take for what it is told.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // site is a demonstration that is served by a program of its own.
 type site struct {

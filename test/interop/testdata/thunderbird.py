@@ -2,6 +2,7 @@
 
 Prints a line "task<TAB>what came of it" for each task; puts screenshots into WORK.
 """
+import base64
 import imaplib
 import os
 import smtplib
@@ -149,10 +150,11 @@ const read = async (h, marker) => {
   await until("its text", () => about.getMessagePaneBrowser().contentDocument?.body?.textContent.includes(marker));
   return about;
 };
-// composer waits for the window in which one writes.
-const composer = () => until("the composer", () => {
-  const w = Services.wm.getMostRecentWindow("msgcompose");
-  return w?.document.readyState == "complete" && w.composeEditorReady && w.gMsgCompose?.editor && w;
+// composer waits for the window in which one writes about the subject.
+const composer = subject => until("the composer", () => {
+  for (const w of Services.wm.getEnumerator("msgcompose")) {
+    if (w.document.readyState == "complete" && w.composeEditorReady && w.gMsgCompose?.editor && w.gMsgCompose.compFields.subject == subject) return w;
+  }
 });
 const closed = w => until("the end of the composer", () => {
   if (said) throw new Error(said);
@@ -185,7 +187,7 @@ for (const use of ["signing", "encryption"]) {
   p.identity.setCharAttribute(use + "_cert_dbkey", cert.dbKey);
 }
 MailServices.compose.OpenComposeWindowWithParams(null, p);
-const w = await composer();
+const w = await composer(f.subject);
 w.gSelectedTechnologyIsPGP = false;
 w.gSendEncrypted = encrypt;
 w.gSendSigned = true;
@@ -199,8 +201,7 @@ w.goDoCommand("cmd_sendNow");
 try {
   await closed(w);
 } catch (e) {
-  w.gMsgCompose.bodyModified = false;
-  w.gContentChanged = false;
+  w.SetContentAndBodyAsUnmodified();
   w.close();
   throw e;
 }
@@ -209,9 +210,8 @@ READ_SIGNED = """
 const [who, marker] = args;
 const h = await show("INBOX", h => h.mime2DecodedSubject.includes(marker) && h.author.includes(who + "@"));
 const about = await read(h, marker);
-const icon = await until("the verdict", () => about.document.getElementById("signedHdrIcon")?.alt);
-await until("the signer", () => about.gSignerCert);
-return [icon, about.gSignerCert.commonName];
+await until("the verdict", () => about.gSignerCert?.commonName.toLowerCase() == who && about.document.getElementById("signedHdrIcon")?.alt);
+return about.document.getElementById("signedHdrIcon").alt;
 """
 
 
@@ -292,7 +292,9 @@ def tasks(m):
         return [about.document.getElementById("expandedsubjectBox").textContent, text("encryptedHdrIcon"), text("signedHdrIcon"), about.gSignerCert?.commonName];
     """, tender)
     shot("confidential")
-    done("opens a sealed message with bob's key", f"yes: {got[1]!r}; signature by {got[3]!r}: {got[2]!r}; subject shown: {got[0].removeprefix('Subject')!r}")
+    assert got[1] == "Decryption successful", got
+    subject = got[0].removeprefix("Subject:")
+    done("a message that the gateway has sealed", f"yes: opens with bob's key. Departs: the subject shown is '{subject}' (header protection, RFC 9788, is not read in S/MIME), and the signature of '{got[3]}' is called '{got[2]}', because the certificate has not the author's address")
 
     sent = "sent" + uuid.uuid4().hex[:8]
     run("""
@@ -302,11 +304,11 @@ def tasks(m):
         p.composeFields = f; p.type = Ci.nsIMsgCompType.New; p.format = Ci.nsIMsgCompFormat.PlainText;
         p.identity = MailServices.accounts.defaultAccount.defaultIdentity;
         MailServices.compose.OpenComposeWindowWithParams(null, p);
-        const w = await composer();
+        const w = await composer(f.subject);
         w.goDoCommand("cmd_sendNow");
         await closed(w);
     """, ALICE, sent)
-    assert "Subject: =?" in mail_with("alice", "INBOX", sent) or True
+    mail_with("alice", "INBOX", sent)
     done("send")
     mail_with("bob", "Sent", sent)
     done("append", "yes: its copy in Sent")
@@ -319,7 +321,7 @@ def tasks(m):
         p.composeFields = f; p.type = Ci.nsIMsgCompType.New; p.format = Ci.nsIMsgCompFormat.PlainText;
         p.identity = MailServices.accounts.defaultAccount.defaultIdentity;
         MailServices.compose.OpenComposeWindowWithParams(null, p);
-        const w = await composer();
+        const w = await composer("A draft");
         w.goDoCommand("cmd_saveAsDraft");
         await until("the draft", () => !w.gSaveOperationInProgress && w.gMsgCompose.compFields.draftId);
         w.close();
@@ -330,7 +332,7 @@ def tasks(m):
     got = run("""
         const h = await show("Drafts", h => h.mime2DecodedSubject == "A draft");
         MailServices.compose.OpenComposeWindow(null, h, h.folder.getUriForMsg(h), Ci.nsIMsgCompType.Draft, Ci.nsIMsgCompFormat.Default, MailServices.accounts.defaultAccount.defaultIdentity, null, main.msgWindow);
-        const w = await composer();
+        const w = await composer("A draft");
         const before = [w.gMsgCompose.compFields.to, w.gMsgCompose.compFields.bcc];
         w.gMsgCompose.editor.beginningOfDocument();
         w.gMsgCompose.editor.insertText(args[0] + " ");
@@ -342,7 +344,7 @@ def tasks(m):
     shot("draft")
     m.command("WebDriver:SwitchToWindow", handle=main_window[0])
     run("""
-        const w = await composer();
+        const w = await composer("A draft");
         w.goDoCommand("cmd_sendNow");
         await closed(w);
     """)
@@ -358,28 +360,29 @@ def tasks(m):
         raise SystemExit("AES-128 was accepted")
     except RuntimeError as e:
         assert "not encrypted by AES-256" in str(e), e
-    done("finds alice's certificate in the address book")
+    done("certificate", "yes: it finds alice's in the LDAP address book by itself; to somebody of whom it has read no signed mail it encrypts with AES-128, which the platform refuses, and it shows the platform's reason to its user")
 
     # One signed mail of each is enough: Thunderbird learns from it that they can read AES-256.
     learn = "learn" + uuid.uuid4().hex[:8]
     signed(learn)
     got = run(READ_SIGNED, "alice", learn)
-    assert got == ["Good signature", "Alice"], got
+    assert got == "Good signature", got
     shot("signed")
-    done("verifies alice's signature")
+    done("alice's signature", "yes: verified")
     confidential(learn, False)
     text = mail_with("alice", "INBOX", "Subject: plain " + learn)
-    done("signs", "yes" if "dkim" in text else "yes: verified by the platform")
-    got = run(READ_SIGNED, "bob", learn)
+    assert "multipart/signed" in text, text
+    assert run(READ_SIGNED, "bob", learn) == "Good signature"
+    done("its own signature", "yes: passes unchanged")
     confidential(secret, True)
     text = mail_with("alice", "INBOX", secret)
     assert "application/pkcs7-mime" in text and "secret words" not in text, text
     assert "secret words " + secret in opened(text, "alice"), text
-    done("its own sealed message", "yes: AES-256, readable by alice and bob alone")
+    done("its own sealed message", "yes: accepted, once it has read one signed mail of each and so knows that they read AES-256")
 
 
 def utf7(name):
-    import base64
+    """A folder's name, quoted, as it is on the wire."""
     return '"&' + base64.b64encode(name.encode("utf-16-be")).decode().rstrip("=").replace("/", ",") + '-"'
 
 

@@ -1,0 +1,387 @@
+//go:build e2e
+
+package interop
+
+import (
+	"bytes"
+	"crypto/sha1" // as gpgsm names what it trusts
+	"crypto/x509"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"software.sslmate.com/src/go-pkcs12"
+
+	"cmmpd/internal/demopki"
+	"cmmpd/internal/testkit"
+	"cmmpd/smime/cms"
+)
+
+// thunderbirdLibraries is where Thunderbird keeps its NSS, which Debian's cmsutil is run with.
+const thunderbirdLibraries = "/usr/lib/thunderbird"
+
+// peers are the programs that read and write CMS: OpenSSL and NSS with one person's key at a
+// time, gpgsm with all that it takes, which are the RSA keys.
+type peers struct {
+	t      *testing.T
+	dir    string
+	ca     *demopki.CA
+	people map[string]*demopki.Identity
+	home   string // gpgsm's
+}
+
+// The people and what their keys are for.
+var kinds = map[string]demopki.Kind{"alice": demopki.RSA2048, "bob": demopki.RSA3072, "carol": demopki.P256, "erin": demopki.P384}
+
+func newPeers(t *testing.T) *peers {
+	p := &peers{t: t, dir: t.TempDir(), people: make(map[string]*demopki.Identity)}
+	var err error
+	if p.home, err = os.MkdirTemp("/tmp", "g"); err != nil { // the agent's socket wants a short path
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, _ = p.run(nil, "gpgconf", "--kill", "gpg-agent")
+		_ = os.RemoveAll(p.home)
+	})
+	if p.ca, err = demopki.NewCA("Root", nil); err != nil {
+		t.Fatal(err)
+	}
+	p.file("ca.pem", demopki.CertPEM(p.ca.Cert))
+	trusted := fmt.Sprintf("%X S relax\n", sha1.Sum(p.ca.Cert.Raw))
+	for name, text := range map[string]string{"gpgsm.conf": "disable-crl-checks\n", "gpg-agent.conf": "allow-loopback-pinentry\n", "trustlist.txt": trusted} {
+		if err := os.WriteFile(filepath.Join(p.home, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, kind := range kinds {
+		id, err := p.ca.Issue(demopki.Spec{CN: name, Address: name + "@works.gov.example", Key: kind})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.people[name] = id
+		key, err := demopki.KeyPEM(id.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.file(name+".key", key)
+		p.file(name+".pem", demopki.CertPEM(id.Cert))
+		p12, err := id.PKCS12("secret")
+		if err != nil {
+			t.Fatal(err)
+		}
+		old, err := pkcs12.LegacyDES.Encode(id.Key, id.Cert, []*x509.Certificate{p.ca.Cert}, "secret") // for gpgsm 2.2
+		if err != nil {
+			t.Fatal(err)
+		}
+		db := "sql:" + filepath.Join(p.dir, name)
+		if err := os.Mkdir(filepath.Join(p.dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		p.must("certutil", "-N", "-d", db, "--empty-password")
+		p.must("certutil", "-A", "-d", db, "-n", "root", "-t", "CT,C,", "-i", "ca.pem")
+		p.must("pk12util", "-i", p.file(name+".p12", p12), "-d", db, "-W", "secret", "-K", "")
+		if _, err := p.gpgsm("--import", p.file(name+".old.p12", old)); err != nil && kind != demopki.P256 && kind != demopki.P384 {
+			t.Fatal(err)
+		}
+	}
+	for name := range kinds {
+		for other := range kinds {
+			if name != other {
+				p.must("certutil", "-A", "-d", "sql:"+filepath.Join(p.dir, name), "-n", other, "-t", ",,", "-i", other+".pem")
+			}
+		}
+	}
+	return p
+}
+
+func (p *peers) file(name string, b []byte) string {
+	p.t.Helper()
+	path := filepath.Join(p.dir, name)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	return path
+}
+
+// run runs a program in the folder of the keys. What belongs to NSS runs with Thunderbird's.
+func (p *peers) run(in []byte, name string, args ...string) ([]byte, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Stdin = p.dir, bytes.NewReader(in)
+	cmd.Env = append(os.Environ(), "GNUPGHOME="+p.home)
+	if strings.HasSuffix(name, "util") {
+		cmd.Env = append(cmd.Env, "LD_LIBRARY_PATH="+thunderbirdLibraries)
+	}
+	var out, words bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &words
+	if err := cmd.Run(); err != nil {
+		return out.Bytes(), fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(words.String()))
+	}
+	return out.Bytes(), nil
+}
+
+func (p *peers) must(name string, args ...string) {
+	p.t.Helper()
+	if _, err := p.run(nil, name, args...); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *peers) gpgsm(args ...string) ([]byte, error) {
+	return p.run([]byte("secret\n"), "gpgsm", append([]string{"--batch", "--pinentry-mode", "loopback", "--passphrase-fd", "0"}, args...)...)
+}
+
+// programs are the peers' names, in the order of the columns.
+var programs = []string{"OpenSSL", "gpgsm", "Thunderbird's NSS"}
+
+// open has a program open an encrypted message with name's key.
+func (p *peers) open(program, name string, der []byte) ([]byte, error) {
+	in := p.file("in", der)
+	switch program {
+	case "OpenSSL":
+		return p.run(nil, "openssl", "cms", "-decrypt", "-binary", "-inform", "DER", "-in", in, "-inkey", name+".key", "-recip", name+".pem")
+	case "gpgsm":
+		return p.gpgsm("--decrypt", in)
+	}
+	return p.run(nil, "cmsutil", "-D", "-d", "sql:"+name, "-i", in)
+}
+
+// verify has a program verify a signed message and tell its content.
+func (p *peers) verify(program, name string, der []byte) ([]byte, error) {
+	in := p.file("in", der)
+	switch program {
+	case "OpenSSL":
+		return p.run(nil, "openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", in, "-CAfile", "ca.pem")
+	case "gpgsm":
+		out := filepath.Join(p.dir, "out")
+		if _, err := p.gpgsm("--yes", "--output", out, "--verify", in); err != nil {
+			return nil, err
+		}
+		return os.ReadFile(out)
+	}
+	return p.run(nil, "cmsutil", "-D", "-d", "sql:"+name, "-u", "4", "-i", in)
+}
+
+// encrypt has a program encrypt to name.
+func (p *peers) encrypt(program, name string, how []string, plain []byte) ([]byte, error) {
+	in := p.file("in", plain)
+	switch program {
+	case "OpenSSL":
+		return p.run(nil, "openssl", append(append([]string{"cms", "-encrypt", "-binary", "-outform", "DER", "-in", in}, how...), name+".pem")...)
+	case "gpgsm":
+		return p.gpgsm("--encrypt", "--disable-crl-checks", "-r", name+"@works.gov.example", in)
+	}
+	return p.run(nil, "cmsutil", "-E", "-d", "sql:"+name, "-r", name+"@works.gov.example", "-i", in)
+}
+
+// sign has a program sign as name, with the content within.
+func (p *peers) sign(program, name string, plain []byte) ([]byte, error) {
+	in := p.file("in", plain)
+	switch program {
+	case "OpenSSL":
+		return p.run(nil, "openssl", "cms", "-sign", "-binary", "-nodetach", "-outform", "DER", "-in", in, "-signer", name+".pem", "-inkey", name+".key")
+	case "gpgsm":
+		return p.gpgsm("--sign", "-u", name+"@works.gov.example", in)
+	}
+	nick, err := p.nick(name)
+	if err != nil {
+		return nil, err
+	}
+	return p.run(nil, "cmsutil", "-S", "-G", "-d", "sql:"+name, "-N", nick, "-i", in)
+}
+
+// nick is the name that pk12util gave the certificate that it brought.
+func (p *peers) nick(name string) (string, error) {
+	out, err := p.run(nil, "certutil", "-L", "-d", "sql:"+name)
+	for line := range strings.Lines(string(out)) {
+		if i := strings.Index(line, "u,u,u"); i > 0 {
+			return strings.TrimSpace(line[:i]), nil
+		}
+	}
+	return "", err
+}
+
+// A profile of an encrypted message: what is known of who can read it is what must stay so.
+var profiles = []struct {
+	cipher    cms.Cipher
+	transport cms.KeyTransport
+	to        []string
+	readers   string // of the programs
+}{
+	{cms.AES256CBC, cms.PKCS1v15, []string{"bob"}, "OpenSSL, gpgsm, Thunderbird's NSS"},
+	{cms.AES256CBC, cms.OAEPSHA256, []string{"alice"}, "OpenSSL, Thunderbird's NSS"},
+	{cms.AES256CBC, 0, []string{"carol"}, "OpenSSL, Thunderbird's NSS"},
+	{cms.AES256CBC, 0, []string{"erin"}, "OpenSSL, Thunderbird's NSS"},
+	{cms.AES256CBC, cms.PKCS1v15, []string{"alice", "bob", "carol", "erin"}, "OpenSSL, gpgsm, Thunderbird's NSS"},
+	{cms.AES256GCM, cms.PKCS1v15, []string{"bob"}, "OpenSSL"},
+	{cms.AES256GCM, cms.OAEPSHA256, []string{"alice"}, "OpenSSL"},
+	{cms.AES256GCM, 0, []string{"carol"}, "OpenSSL"},
+	{cms.AES256GCM, 0, []string{"erin"}, "OpenSSL"},
+}
+
+func (p *peers) profileName(i int) string {
+	pr := profiles[i]
+	var keys []string
+	for _, name := range pr.to {
+		switch kinds[name] {
+		case demopki.P256:
+			keys = append(keys, "ECDH P-256")
+		case demopki.P384:
+			keys = append(keys, "ECDH P-384")
+		default:
+			how := "RSA PKCS #1 v1.5"
+			if pr.transport == cms.OAEPSHA256 {
+				how = "RSA-OAEP SHA-256"
+			}
+			if len(keys) == 0 || keys[len(keys)-1] != how {
+				keys = append(keys, how)
+			}
+		}
+	}
+	return fmt.Sprintf("%s, %s", pr.cipher, strings.Join(keys, " + "))
+}
+
+// profileTables goes both ways with each program in every profile and returns the tables.
+func profileTables(t *testing.T) string {
+	for _, n := range []string{"openssl", "gpgsm", "cmsutil", "certutil", "pk12util", "thunderbird"} {
+		testkit.Need(t, n)
+	}
+	p := newPeers(t)
+	plain := []byte(strings.Repeat("Content-Type: text/plain\r\n\r\nThe tender opens at four.\r\n", 200))
+	var b strings.Builder
+	head := func(title string) {
+		fmt.Fprintf(&b, "\n| %s | %s |\n|%s\n", title, strings.Join(programs, " | "), strings.Repeat(" --- |", len(programs)+1))
+	}
+	row := func(what string, cell func(program string) (string, error)) {
+		fmt.Fprintf(&b, "| %s |", what)
+		for _, program := range programs {
+			word, err := cell(program)
+			if err != nil {
+				t.Logf("%s, %s: %v", what, program, err)
+			}
+			fmt.Fprintf(&b, " %s |", word)
+		}
+		b.WriteString("\n")
+	}
+
+	head("encrypted by us, opened by")
+	for i, pr := range profiles {
+		var to []cms.RecipientSpec
+		for _, name := range pr.to {
+			spec := cms.RecipientSpec{Cert: p.people[name].Cert}
+			if k := kinds[name]; k == demopki.RSA2048 || k == demopki.RSA3072 {
+				spec.Transport = pr.transport
+			}
+			to = append(to, spec)
+		}
+		der, err := cms.Encrypt(nil, pr.cipher, cms.Data, plain, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		row(p.profileName(i), func(program string) (string, error) {
+			for _, name := range pr.to {
+				got, err := p.open(program, name, der)
+				if err == nil && !bytes.Equal(got, plain) {
+					err = fmt.Errorf("%s reads %d bytes, not %d", name, len(got), len(plain))
+				}
+				if err != nil {
+					if strings.Contains(pr.readers, program) {
+						t.Errorf("%s cannot open %s: %v", program, p.profileName(i), err)
+					}
+					return "no", err
+				}
+			}
+			return "opens", nil
+		})
+	}
+
+	head("signed by us, verified by")
+	for _, name := range []string{"alice", "carol", "erin"} {
+		der, err := cms.Sign(nil, plain, false, []cms.SignerSpec{{Cert: p.people[name].Cert, Key: p.people[name].Key}}, cms.SignOptions{Time: time.Now(), Certificates: []*x509.Certificate{p.ca.Cert}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		row(signatureName(name), func(program string) (string, error) {
+			got, err := p.verify(program, "bob", der)
+			if err != nil || !bytes.Equal(got, plain) {
+				t.Errorf("%s does not verify %s's signature: %v", program, name, err)
+				return "no", err
+			}
+			return "verifies", nil
+		})
+	}
+
+	head("encrypted by them, opened by us")
+	for _, w := range []struct {
+		what, to string
+		openssl  []string // how OpenSSL is told; nil: it is not asked
+		own      bool     // what the others do of themselves
+	}{
+		{"RSA PKCS #1 v1.5, the program's own choice of cipher", "bob", []string{"-aes256"}, true},
+		{"ECDH P-256, likewise", "carol", []string{"-aes256"}, true},
+		{"ECDH P-384, likewise", "erin", []string{"-aes256"}, true},
+		{"AES-256-CBC, RSA-OAEP", "alice", []string{"-aes256", "-recip", "alice.pem", "-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256"}, false},
+		{"AES-256-GCM, RSA PKCS #1 v1.5", "bob", []string{"-aes-256-gcm"}, false},
+		{"AES-256-GCM, ECDH P-256", "carol", []string{"-aes-256-gcm"}, false},
+	} {
+		row(w.what, func(program string) (string, error) {
+			if program != "OpenSSL" && !w.own {
+				return "–", nil
+			}
+			how := w.openssl
+			der, err := p.encrypt(program, w.to, how, plain)
+			if err != nil {
+				return "cannot", err
+			}
+			e, err := cms.ParseEnveloped(der, cms.Limits{})
+			if err != nil {
+				t.Errorf("%s by %s: %v", w.what, program, err)
+				return "no", err
+			}
+			k, err := cms.NewKeyOpener(p.people[w.to].Cert, p.people[w.to].Key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := e.Decrypt(k); err != nil || !bytes.Equal(got, plain) {
+				t.Errorf("%s by %s: %v", w.what, program, err)
+				return "no", err
+			}
+			return fmt.Sprintf("opens (%s)", e.Cipher), nil
+		})
+	}
+
+	head("signed by them, verified by us")
+	for _, name := range []string{"alice", "carol", "erin"} {
+		row(signatureName(name), func(program string) (string, error) {
+			der, err := p.sign(program, name, plain)
+			if err != nil {
+				return "cannot", err
+			}
+			s, err := cms.ParseSigned(der, cms.Limits{})
+			if err != nil {
+				t.Errorf("%s by %s: %v", name, program, err)
+				return "no", err
+			}
+			res, err := s.Verify(0, nil, p.people[name].Cert)
+			if err != nil || !res.Cert.Equal(p.people[name].Cert) || !bytes.Equal(s.Content, plain) {
+				t.Errorf("%s by %s: %v", name, program, err)
+				return "no", err
+			}
+			return "verifies", nil
+		})
+	}
+	return b.String()
+}
+
+func signatureName(name string) string {
+	switch kinds[name] {
+	case demopki.P256:
+		return "ECDSA P-256"
+	case demopki.P384:
+		return "ECDSA P-384"
+	}
+	return "RSA-2048, PKCS #1 v1.5"
+}
