@@ -5,7 +5,7 @@ ARGS ?=
 FUZZTIME ?= 60s
 BENCHTIME ?= 2s
 
-.PHONY: help build demo test lint fuzz bench e2e
+.PHONY: help build demo test lint fuzz bench e2e interop
 
 help:               ## this list
 	@sed -n 's/^\([a-z0-9]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
@@ -34,3 +34,7 @@ bench:              ## Go benchmarks (BENCHTIME=2s)
 e2e:                ## the heavy ones: kill rounds under load, everything with the race detector
 	test/peers.sh heavy
 	CMMPD_NEED_PEERS=1 go test -count=1 -timeout 60m -tags e2e ./test/...
+
+interop:            ## mail programs and S/MIME peers at work; writes docs/interop.md
+	test/peers.sh heavy
+	CMMPD_NEED_PEERS=1 CMMPD_INTEROP_DOC=$(CURDIR)/docs/interop.md go test -count=1 -timeout 20m -tags e2e ./test/interop

@@ -17,6 +17,13 @@ need mbsync isync
 perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl" # swaks speaks TLS with it
 if [ "${1:-}" = heavy ]; then
     need postfix postfix
+    need gpgsm gpgsm
+    need neomutt neomutt
+    need offlineimap offlineimap3
+    need thunderbird thunderbird
+    need cmsutil libnss3-tools
+    need script bsdutils
+    fc-list :lang=zh-tw 2>/dev/null | grep -q . || missing="$missing fontconfig fonts-droid-fallback" # for the screenshots
     need strace strace         # makes flushes fail
     need mkfs.ext4 e2fsprogs   # file systems to fill, and to cut the power of
     need mkfs.xfs xfsprogs

@@ -287,8 +287,8 @@ def tasks(m):
     got = run("""
         const h = await show("INBOX", h => h.mime2DecodedSubject == "[...]");
         const about = await read(h, args[0]);
-        await until("the verdict", () => about.document.getElementById("signedHdrIcon")?.src);
         const text = id => about.document.getElementById(id)?.alt;
+        await until("the verdict", () => text("encryptedHdrIcon") && text("signedHdrIcon"));
         return [about.document.getElementById("expandedsubjectBox").textContent, text("encryptedHdrIcon"), text("signedHdrIcon"), about.gSignerCert?.commonName];
     """, tender)
     shot("confidential")
