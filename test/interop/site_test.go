@@ -1,7 +1,5 @@
 //go:build e2e
 
-// Package interop lets the mail programs that people use do a day's work against a demonstration,
-// and writes down what came of it (docs/interop.md, by make interop).
 package interop
 
 import (
