@@ -66,7 +66,7 @@ func (s *session) unselect() {
 }
 
 // newView opens a mailbox for the session, with the messages that it has now. unseen is the index of the first
-// that is not \\Seen, or -1.
+// that is not \Seen, or -1.
 func (s *session) newView(mbox *storage.Mailbox, readOnly bool) (v *view, unseen int, st storage.State) {
 	v = &view{mbox: mbox, readOnly: readOnly, noRecent: s.has(rev2)}
 	v.stop = mbox.Watch(s.ctx, s.c.wake)

@@ -107,7 +107,7 @@ func (m *Mailbox) Snapshot() ([]Msg, State) {
 	return list, m.m.state()
 }
 
-// UIDs is the UIDs of all messages, ascending, the place among them of the first that is not \\Seen (-1: there is none),
+// UIDs is the UIDs of all messages, ascending, the place among them of the first that is not \Seen (-1: there is none),
 // and the state at the same moment.
 func (m *Mailbox) UIDs() (uids []uint32, unseen int, st State) {
 	m.m.mu.RLock()
