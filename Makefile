@@ -31,7 +31,7 @@ fuzz:               ## every fuzz target, FUZZTIME each (60s)
 bench:              ## Go benchmarks (BENCHTIME=2s)
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./...
 
-e2e:                ## the heavy ones: kill rounds under load, everything with the race detector
+e2e:                ## the heavy ones too: kill and power-cut rounds, full disks, Postfix, mail programs
 	test/peers.sh heavy
 	CMMPD_NEED_PEERS=1 go test -count=1 -timeout 60m -tags e2e ./test/...
 

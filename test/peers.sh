@@ -13,11 +13,11 @@ need python3 python3
 need ldapsearch ldap-utils
 need swaks swaks
 need mbsync isync
+need gpgsm gpgsm
 [ -x /usr/sbin/slapd ] || missing="$missing slapd"
 perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl" # swaks speaks TLS with it
 if [ "${1:-}" = heavy ]; then
     need postfix postfix
-    need gpgsm gpgsm
     need neomutt neomutt
     need offlineimap offlineimap3
     need thunderbird thunderbird
