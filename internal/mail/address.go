@@ -3,6 +3,7 @@ package mail
 import (
 	"errors"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -28,7 +29,7 @@ func ParseAddress(s string) (Address, error) {
 	bad := func() (Address, error) {
 		return Address{}, &Error{Kind: Invalid, Public: "not a valid mail address", Err: errAddress}
 	}
-	if len(s) > maxLocal*2+maxDomain+3 || !utf8.ValidString(s) {
+	if len(s) > maxLocal*2+maxDomain+3 || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
 		return bad()
 	}
 	local, rest, ok := cutLocal(s)

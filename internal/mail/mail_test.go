@@ -32,7 +32,7 @@ func TestParseAddress(t *testing.T) {
 	}
 	for _, in := range []string{
 		"", "a", "@x", "a@", "a b@x", "a@x y", "a\r\n@x", ".a@x", "a.@x", "a..b@x", "a@-x", "a@x..y", `"a@x`, `"a"b@x`,
-		"<a@x>", "a@b@c", "\"a\nb\"@x", "a\x00@x", "a@x\x00", strings.Repeat("x", 65) + "@y", "a@" + strings.Repeat("x", 64), "\xff@x",
+		"<a@x>", "a@b@c", "\"a\nb\"@x", "a\x00@x", "a@x\x00", strings.Repeat("x", 65) + "@y", "a@" + strings.Repeat("x", 64), "\xff@x", "\"x\u009b31m\"@x", "x\u0085y@x", "x@y\u0085",
 	} {
 		if a, err := ParseAddress(in); err == nil || KindOf(err) != Invalid {
 			t.Errorf("%q: got %#v, %v; want an error of kind Invalid", in, a, err)
