@@ -181,7 +181,7 @@ type mailbox struct {
 // key tells mailboxes apart.
 func (m *mailbox) key() string {
 	if m.way != "" {
-		return "to " + m.entry.Address.Key()
+		return "to " + m.entry.Address.String() // whether case matters there, only they know (RFC 5321, section 2.4)
 	}
 	return accountKey(m.entry.Account)
 }

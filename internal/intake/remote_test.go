@@ -56,6 +56,11 @@ func TestOtherDomains(t *testing.T) {
 	if b := w.last().Bodies; len(b) != 1 || len(b[0].Entries) != 0 || len(b[0].Queue) != 1 {
 		t.Errorf("to elsewhere alone: %+v", b)
 	}
+	_, err = w.submit("alice", "someone@partner.example Someone@PARTNER.example someone@partner.example", hello)
+	w.must(err)
+	if items := letters(w.last().Bodies[0]); len(items) != 1 || strings.Count(items[0], `"address"`) != 2 {
+		t.Errorf("who differ by case may be two people there: %q", items)
+	}
 	w.shelf.got = nil
 	_, err = w.receive("someone@partner.example", hello)
 	w.refused(err, mail.Refused, "relay")
