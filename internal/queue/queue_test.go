@@ -36,13 +36,14 @@ type post struct {
 	sink *sink
 	opts Options
 
-	mu      sync.Mutex
-	reports []string
-	to      []mail.Address
-	refuse  error
-	events  []audit.Event
-	dialed  []string
-	noDial  bool
+	mu       sync.Mutex
+	reports  []string
+	to       []mail.Address
+	refuse   error
+	refuseIf func(raw string) error
+	events   []audit.Event
+	dialed   []string
+	noDial   bool
 }
 
 func (p *post) Reserve(context.Context, int64) error { return nil }
@@ -58,6 +59,11 @@ func (p *post) Accept(_ context.Context, env *mail.Envelope, raw []byte) (mail.I
 	defer p.mu.Unlock()
 	if p.refuse != nil {
 		return "", p.refuse
+	}
+	if p.refuseIf != nil {
+		if err := p.refuseIf(string(raw)); err != nil {
+			return "", err
+		}
 	}
 	if !env.From.IsZero() || env.Sender != nil || env.Client.Protocol != mail.ProtocolQueue {
 		p.t.Errorf("a report with the envelope %+v", env)
@@ -610,7 +616,7 @@ func TestByMX(t *testing.T) {
 		o.Routes, o.MX, o.MXTLS = nil, true, Opportunistic
 		o.Resolver = &zone{
 			mx:    map[string][]*net.MX{"partner.example.": {{Host: "a.partner.example.", Pref: 1}, {Host: "b.partner.example.", Pref: 2}}},
-			hosts: map[string][]string{"a.partner.example": {"192.0.2.1"}, "b.partner.example": {"192.0.2.2"}},
+			hosts: map[string][]string{"a.partner.example.": {"192.0.2.1"}, "b.partner.example.": {"192.0.2.2"}},
 		}
 		dial := o.Dial
 		o.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -141,26 +142,41 @@ func (q *Queue) targets(ctx context.Context, w way) ([]target, *outcome) {
 		return nil, bad
 	}
 	var list []target
-	var last *outcome
+	var why *outcome
 	for _, host := range hosts {
-		addrs, err := q.o.Resolver.LookupHost(ctx, host)
+		addrs, err := q.o.Resolver.LookupHost(ctx, host+".") // absolute: no search list has a say
 		if err != nil {
-			last = lookupFailure(host, err)
+			if o := lookupFailure(host, err); why == nil || o.state == waiting {
+				why = o // one that may answer another day counts for more than one that is not there
+			}
 			continue
 		}
 		for _, a := range addrs {
-			if len(list) < maxTargets {
+			if len(list) < maxTargets && reachable(a) {
 				list = append(list, target{net.JoinHostPort(a, "25"), host})
 			}
 		}
 	}
 	if len(list) == 0 {
-		if last == nil {
-			last = permanent("5.4.4", domain+" has no mail server")
+		if why == nil {
+			why = permanent("5.4.4", domain+" has no mail server that can be reached")
 		}
-		return nil, last
+		return nil, why
 	}
 	return list, nil
+}
+
+// reachable says whether the address can be another machine's. A stranger's DNS does not send us to ourselves, or to
+// whoever is on the same wire. Private addresses are good: a government has them.
+func reachable(address string) bool {
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return false
+	}
+	a = a.Unmap()
+	here := netip.MustParsePrefix("0.0.0.0/8")
+	return !a.IsLoopback() && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLinkLocalUnicast() && !here.Contains(a) &&
+		a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
 // exchangers are the names of the servers for a domain (RFC 5321, section 5.1).
@@ -179,12 +195,13 @@ func (q *Queue) exchangers(ctx context.Context, domain string) ([]string, *outco
 	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	slices.SortStableFunc(list, func(a, b *net.MX) int { return int(a.Pref) - int(b.Pref) })
 	var hosts []string
+	name := func(mx *net.MX) string { return strings.ToLower(strings.TrimSuffix(mx.Host, ".")) }
+	own := slices.IndexFunc(list, func(mx *net.MX) bool { return name(mx) == strings.ToLower(q.o.Hostname) })
 	for _, mx := range list {
-		host := strings.ToLower(strings.TrimSuffix(mx.Host, "."))
-		if host == strings.ToLower(q.o.Hostname) {
-			break // ourselves: those after us would bring it back to us
+		if own >= 0 && mx.Pref >= list[own].Pref {
+			break // ourselves, and those who are no better: they would bring it back to us
 		}
-		if host != "" {
+		if host := name(mx); host != "" {
 			hosts = append(hosts, host)
 		}
 	}

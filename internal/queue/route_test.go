@@ -44,10 +44,16 @@ func TestWays(t *testing.T) {
 				"two.example.":  {{Host: "b.two.example.", Pref: 20}, {Host: "a.two.example.", Pref: 10}},
 				"null.example.": {{Host: ".", Pref: 0}},
 				"loop.example.": {{Host: "Mail.gov.example.", Pref: 10}, {Host: "b.two.example.", Pref: 20}},
+				"half.example.": {{Host: "c.half.example.", Pref: 10}, {Host: "gone.half.example.", Pref: 20}},
+				"same.example.": {{Host: "b.two.example.", Pref: 10}, {Host: "mail.gov.example.", Pref: 10}, {Host: "a.two.example.", Pref: 10}},
 				"back.example.": {{Host: "a.two.example.", Pref: 5}, {Host: "mail.gov.example.", Pref: 10}, {Host: "b.two.example.", Pref: 20}},
 			},
-			hosts: map[string][]string{"a.two.example": {"192.0.2.1", "2001:db8::1"}, "b.two.example": {"192.0.2.2"}, "bare.example": {"192.0.2.3"}},
-			fails: map[string]bool{"slow.example.": true},
+			hosts: map[string][]string{
+				"a.two.example.": {"192.0.2.1", "2001:db8::1"}, "b.two.example.": {"192.0.2.2"}, "bare.example.": {"192.0.2.3"},
+				"local.example.": {"127.0.0.1", "::1", "0.0.0.0", "0.1.2.3", "::", "::ffff:127.0.0.1", "169.254.169.254", "fe80::1%eth0", "224.0.0.1", "255.255.255.255"},
+				"some.example.":  {"127.0.0.1", "10.0.0.1"},
+			},
+			fails: map[string]bool{"slow.example.": true, "c.half.example.": true},
 		},
 	})
 	if err != nil {
@@ -65,6 +71,10 @@ func TestWays(t *testing.T) {
 		"loop.example":        "5.4.6",
 		"none.example":        "5.1.2",
 		"slow.example":        "4.4.3",
+		"half.example":        "4.4.3",       // one of its servers is not there, but the other may be another day
+		"same.example":        "5.4.6",       // those as good as ourselves would bring it back, too
+		"local.example":       "5.4.4",       // nobody's DNS sends us to ourselves
+		"some.example":        "10.0.0.1:25", // a private address is good
 	} {
 		w, err := q.way(domain)
 		if err != nil {
