@@ -31,7 +31,7 @@ func (q *Queue) work(c *claim, t *trip) (saved bool) {
 		}
 		return true
 	}
-	if rec.Held || rec.Due.After(q.o.Now()) {
+	if rec.Held || q.early(rec.Due) {
 		return true // it was changed since it was found due
 	}
 	j := &job{q: q, claim: c, size: rec.Size}
@@ -39,8 +39,11 @@ func (q *Queue) work(c *claim, t *trip) (saved bool) {
 		log.Error("queue: an item cannot be read and is held", "err", err)
 		rec.Held = true
 		err = q.o.Store.Requeue(c.ctx, c.id, rec.QueueItem)
-	} else if err = j.attempt(t); err == nil {
-		err = j.settle()
+	} else {
+		j.it.Accepted = min(j.it.Accepted, q.o.Now().UnixMilli()) // the clock was wrong: its lifetime begins now
+		if err = j.attempt(t); err == nil {
+			err = j.settle()
+		}
 	}
 	if err != nil {
 		log.Error("queue: an outcome could not be saved", "err", err)
@@ -216,6 +219,22 @@ func (j *job) report(ctx context.Context, kind reportKind) error {
 	if err != nil {
 		q.o.Log.Error("queue: no header for a report", "item", j.claim.id.String(), "err", err)
 	}
+	err = j.deliver(ctx, kind, to, it, header)
+	if mail.KindOf(err) == mail.Refused { // policy may object to words of others in it: without them it is a report, too
+		err = j.deliver(ctx, kind, to, it.bare(), nil)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case mail.KindOf(err).Temporary():
+		return err
+	}
+	return j.untold(kind, mail.KindOf(err).String())
+}
+
+// deliver brings one report about it to the sender.
+func (j *job) deliver(ctx context.Context, kind reportKind, to mail.Address, it *item, header []byte) error {
+	q := j.q
 	raw, err := q.compose(kind, it, header)
 	if err != nil {
 		return err
@@ -229,15 +248,12 @@ func (j *job) report(ctx context.Context, kind reportKind) error {
 	defer q.door.Release(size)
 	env := &mail.Envelope{To: []mail.Address{to}, Client: mail.Client{Protocol: mail.ProtocolQueue}, Size: size}
 	id, err := q.door.Accept(ctx, env, raw)
-	if err == nil {
-		q.o.Log.Info("queue: reported", "item", j.claim.id.String(), "id", string(it.ID), "report", string(id), "kind", kind.String())
-		return nil
-	}
-	q.o.Log.Error("queue: a report was not taken", "item", j.claim.id.String(), "err", err)
-	if mail.KindOf(err).Temporary() {
+	if err != nil {
+		q.o.Log.Error("queue: a report was not taken", "item", j.claim.id.String(), "err", err)
 		return err
 	}
-	return j.untold(kind, mail.KindOf(err).String())
+	q.o.Log.Info("queue: reported", "item", j.claim.id.String(), "id", string(it.ID), "report", string(id), "kind", kind.String())
+	return nil
 }
 
 func (j *job) untold(kind reportKind, why string) error {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"cmmpd/internal/mail"
@@ -148,6 +149,16 @@ func (it *item) in(s state) []*recipient {
 		}
 	}
 	return list
+}
+
+// bare is the item without the words that servers said.
+func (it *item) bare() *item {
+	out := *it
+	out.To = slices.Clone(it.To)
+	for i := range out.To {
+		out.To[i].Text, out.To[i].Host = "", ""
+	}
+	return &out
 }
 
 func (it *item) accepted() time.Time { return time.UnixMilli(it.Accepted) }

@@ -29,6 +29,8 @@ func answered(r reply, host string) *outcome {
 		o.state = delivered
 	case 5:
 		o.state = failed
+	case 3: // no class of a status
+		o.status = "4.5.0"
 	}
 	return o
 }
@@ -38,8 +40,8 @@ func (r *recipient) apply(o *outcome, now time.Time) {
 	r.State, r.Status, r.Text, r.Host, r.Last = o.state, o.status, o.text, o.host, now.UnixMilli()
 }
 
-// maxText bounds the words that are kept of an outcome.
-const maxText = 1000
+// maxText bounds the words that are kept of an outcome: as one word they still fit a line of a report (998 octets).
+const maxText = 900
 
 // clean makes text fit for one line of a report: printable ASCII, bounded.
 func clean(s string) string {

@@ -102,6 +102,15 @@ func (q *Queue) rest(took time.Duration) {
 // none.
 func (q *Queue) refill(ctx context.Context) (time.Time, error) {
 	now := q.o.Now()
+	odd, err := q.o.Store.QueueDue(ctx, storage.QueueMark{Due: now.Add(q.horizon()), ID: 1}, scanStep)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, m := range odd {
+		if !q.admit(m) {
+			return time.Time{}, nil
+		}
+	}
 	var after storage.QueueMark
 	for {
 		marks, err := q.o.Store.QueueDue(ctx, after, scanStep)
@@ -121,6 +130,15 @@ func (q *Queue) refill(ctx context.Context) (time.Time, error) {
 		}
 		after = marks[len(marks)-1]
 	}
+}
+
+// horizon is how far ahead an item can be due. What is due after that was queued while the clock was wrong, and is due.
+func (q *Queue) horizon() time.Duration { return slices.Max(q.o.Retry)*5/4 + time.Hour }
+
+// early says whether an item that is due at that time is not yet.
+func (q *Queue) early(due time.Time) bool {
+	now := q.o.Now()
+	return due.After(now) && !due.After(now.Add(q.horizon()))
 }
 
 // admit puts an item into its lane unless it is there. It says false when nothing more fits.

@@ -70,6 +70,9 @@ func plainError(err error) string {
 	if errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
 		return "timed out"
 	}
+	if dns := (*net.DNSError)(nil); errors.As(err, &dns) {
+		return dns.Err // without the name server that was asked
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return "connection closed"
 	}
@@ -100,8 +103,21 @@ func (s *session) read(within time.Duration) (reply, error) {
 	return r, err
 }
 
+// calm is an error if the server has said what nothing was asked for: then it cannot be told what its next reply is
+// about.
+func (s *session) calm() error {
+	if s.r.Buffered() > 0 {
+		s.broken = true
+		return errReply
+	}
+	return nil
+}
+
 // command sends a line and reads the reply.
 func (s *session) command(line string) (reply, error) {
+	if err := s.calm(); err != nil {
+		return reply{}, err
+	}
 	if err := s.write(line); err != nil {
 		return reply{}, err
 	}
@@ -275,6 +291,9 @@ func (s *session) envelope(p *parcel, list []*outcome) (taken int, o *outcome) {
 	}
 	pipelining := s.offers("PIPELINING")
 	if pipelining {
+		if err := s.calm(); err != nil {
+			return 0, s.lost("MAIL", err)
+		}
 		for _, line := range lines {
 			if err := s.write(line); err != nil {
 				return 0, s.lost("MAIL", err)
@@ -351,6 +370,9 @@ func (s *session) data(body io.Reader) *outcome {
 			return temporary("4.3.0", "the message could not be read from the queue")
 		}
 		return o
+	}
+	if err := s.calm(); err != nil { // a reply to what is not sent yet
+		return s.lost("message", err)
 	}
 	if err := d.Close(); err != nil {
 		return s.lost("message", err)
