@@ -27,7 +27,7 @@ func (q *Queue) work(c *claim, t *trip) (saved bool) {
 		if mail.KindOf(err) != mail.NotFound {
 			log.Error("queue: an item cannot be opened", "err", err)
 			q.expect(q.o.Now().Add(time.Minute))
-			q.wait(time.Minute)
+			q.wait(c.ctx, time.Minute)
 		}
 		return true
 	}
@@ -51,10 +51,11 @@ func (q *Queue) work(c *claim, t *trip) (saved bool) {
 	return err == nil
 }
 
-// wait waits, unless the queue stops.
-func (q *Queue) wait(d time.Duration) {
+// wait waits, unless the queue stops or somebody else wants the item.
+func (q *Queue) wait(ctx context.Context, d time.Duration) {
 	select {
 	case <-time.After(d):
+	case <-ctx.Done():
 	case <-q.stop:
 	}
 }

@@ -1,14 +1,17 @@
 package queue
 
 import (
+	"context"
 	"errors"
 	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cmmpd/internal/mail"
+	"cmmpd/storage"
 )
 
 // TestUnaskedReplies: once a server says what nothing was asked for, none of its replies can be believed.
@@ -106,5 +109,52 @@ func TestLongWords(t *testing.T) {
 				t.Errorf("%d octets: %q", len(line), line)
 			}
 		}
+	})
+}
+
+// damaged is a store of which no item can be opened.
+type damaged struct{ Store }
+
+func (damaged) Queued(context.Context, storage.QueueID) (*storage.Queued, error) {
+	return nil, mail.E(mail.Corrupt, "", nil)
+}
+
+// TestRemoveDamaged: an item that cannot be opened, and that a courier waits for, can be taken out at once.
+func TestRemoveDamaged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPost(t, &sink{}, nil)
+		defer p.close()
+		p.letter(nil, "a@partner.example")
+		p.q.o.Store = damaged{p.s}
+		p.q.Run(p)
+		after(time.Second)
+		begun := time.Now()
+		l := p.listing()
+		if len(l) != 1 || l[0].State != "damaged" {
+			t.Fatalf("%+v", l)
+		}
+		id, err := storage.ParseQueueID(l[0].Item)
+		p.must(err)
+		p.must(p.q.Remove(context.Background(), id))
+		if time.Since(begun) > time.Second {
+			t.Errorf("it took %v", time.Since(begun))
+		}
+		p.expect(0, 0, 0)
+	})
+}
+
+// TestReleaseAtOnce: what an operator lets go is tried although nobody answered lately.
+func TestReleaseAtOnce(t *testing.T) {
+	bubble(t, &sink{}, nil, func(p *post) {
+		p.down(true)
+		p.letter(nil, "a@partner.example")
+		after(time.Second)
+		id, err := storage.ParseQueueID(p.listing()[0].Item)
+		p.must(err)
+		p.must(p.q.Hold(context.Background(), id))
+		p.down(false)
+		p.must(p.q.Release(context.Background(), id))
+		after(time.Second)
+		p.expect(1, 0, 0)
 	})
 }

@@ -92,7 +92,10 @@ func (q *Queue) Hold(ctx context.Context, id storage.QueueID) error {
 
 // Release lets an item that is held go, at once.
 func (q *Queue) Release(ctx context.Context, id storage.QueueID) error {
-	return q.change(ctx, id, func(rec *storage.Queued) { rec.Held, rec.Due = false, q.o.Now() })
+	return q.change(ctx, id, func(rec *storage.Queued) {
+		rec.Held, rec.Due = false, q.o.Now()
+		q.setUp(rec.Lane)
+	})
 }
 
 // Retry has an item tried now instead of later. One that is held stays so.
