@@ -14,6 +14,7 @@ need ldapsearch ldap-utils
 need swaks swaks
 need mbsync isync
 need gpgsm gpgsm
+need gpg-agent gpg-agent
 [ -x /usr/sbin/slapd ] || missing="$missing slapd"
 perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl" # swaks speaks TLS with it
 if [ "${1:-}" = heavy ]; then
