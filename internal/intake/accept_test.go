@@ -147,7 +147,7 @@ const secretWord = "the marker in the text"
 
 // confidential is a labelled message from alice.
 func confidential(to string) string {
-	return "From: Alice <alice@works.gov.example>\n" + to + "Subject: [CONFIDENTIAL] plan\nMessage-ID: <c1@works.gov.example>\nDate: Mon, 2 Jan 2006 15:04:05 +0800\n\n" + secretWord + "\n"
+	return "From: Alice <alice@works.gov.example>\n" + to + "Subject: [CONFIDENTIAL] bridge plan\nMessage-ID: <c1@works.gov.example>\nDate: Mon, 2 Jan 2006 15:04:05 +0800\n\n" + secretWord + "\n"
 }
 
 func TestSealed(t *testing.T) {
@@ -162,7 +162,7 @@ func TestSealed(t *testing.T) {
 	if got := w.readers(b.Data, secretWord); got != "alice bob carol" {
 		t.Errorf("read by %q", got)
 	}
-	for _, plain := range []string{"plan", secretWord} {
+	for _, plain := range []string{"bridge plan", secretWord} {
 		if bytes.Contains(b.Data, []byte(plain)) {
 			t.Errorf("%q is in clear", plain)
 		}
@@ -180,7 +180,7 @@ func TestSealed(t *testing.T) {
 	}
 	for _, ev := range e {
 		for _, v := range ev.Detail {
-			if strings.Contains(v, "plan") || strings.Contains(v, "marker") {
+			if strings.Contains(v, "bridge plan") || strings.Contains(v, "marker") {
 				t.Errorf("the record holds what the message says: %+v", ev)
 			}
 		}

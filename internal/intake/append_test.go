@@ -111,7 +111,7 @@ func TestAppend(t *testing.T) {
 		if got := w.readers([]byte(text), secretWord); got != "alice" {
 			t.Errorf("the sealed copy is read by %q", got)
 		}
-		if strings.Contains(text, secretWord) || strings.Contains(text, "plan") {
+		if strings.Contains(text, secretWord) || strings.Contains(text, "bridge plan") {
 			t.Errorf("in clear: %q", text)
 		}
 	}
@@ -189,8 +189,8 @@ func TestCopyOfSubmission(t *testing.T) {
 	_, err = w.submit("alice", "bob", confidential("To: bob@works.gov.example\n"))
 	w.must(err)
 	alice := w.desk(s, "alice")
-	w.must(alice.append("Sent", "Message-ID: <c1@works.gov.example>\nSubject: plan\n\n"+secretWord+"\n"))
-	w.must(alice.append("Sent", "Message-ID: <c2@works.gov.example>\nReferences: <0@x> <c1@works.gov.example>\nSubject: Re: plan\n\n"+secretWord+"\n"))
+	w.must(alice.append("Sent", "Message-ID: <c1@works.gov.example>\nSubject: bridge plan\n\n"+secretWord+"\n"))
+	w.must(alice.append("Sent", "Message-ID: <c2@works.gov.example>\nReferences: <0@x> <c1@works.gov.example>\nSubject: Re: bridge plan\n\n"+secretWord+"\n"))
 	for i, text := range alice.texts("Sent") {
 		if got := w.readers([]byte(text), secretWord); got != "alice" {
 			t.Errorf("copy %d is read by %q", i, got)
@@ -204,7 +204,7 @@ func TestCopyOfSubmission(t *testing.T) {
 	if got := w.readers([]byte(in[0]), secretWord); got != "alice bob" {
 		t.Errorf("read by %q", got)
 	}
-	w.must(bob.append("Sent", "In-Reply-To: <c1@works.gov.example>\nSubject: Re: plan\n\n"+secretWord+"\n"))
+	w.must(bob.append("Sent", "In-Reply-To: <c1@works.gov.example>\nSubject: Re: bridge plan\n\n"+secretWord+"\n"))
 	if got := w.readers([]byte(bob.texts("Sent")[0]), secretWord); got != "bob" {
 		t.Errorf("the answer is read by %q", got)
 	}

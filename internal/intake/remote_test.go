@@ -82,7 +82,7 @@ func TestLabelsToOtherDomains(t *testing.T) {
 	_, err = w.submit("alice", "S@example.org bob", secret)
 	w.must(err)
 	b := w.last().Bodies
-	if len(b) != 1 || w.uids(b[0]) != "bob" || len(b[0].Queue) != 1 || bytes.Contains(b[0].Data, []byte("plan")) {
+	if len(b) != 1 || w.uids(b[0]) != "bob" || len(b[0].Queue) != 1 || bytes.Contains(b[0].Data, []byte("the plan")) {
 		t.Fatalf("confidential: %+v", b)
 	}
 	if got := w.readers(b[0].Data, "the plan"); got != "alice bob stranger" {

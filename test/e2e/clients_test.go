@@ -272,7 +272,7 @@ func (s *site) bcc() {
 		}
 		return s.must(served, "openssl", "cms", "-decrypt", "-inkey", s.path("people", uid, "key.pem"), "-recip", s.path("people", uid, "cert.pem"))
 	}
-	if got := open("bob"); !strings.Contains(got, text) || strings.Contains(strings.ToLower(got), "erin@") || strings.Contains(got, "Bcc") {
+	if got := open("bob"); !strings.Contains(got, text) || strings.Contains(strings.ToLower(got), "erin@") || strings.Contains(got, "Bcc:") {
 		s.t.Errorf("bob reads\n%s", got)
 	}
 	if got := open("erin"); !strings.Contains(got, text) {
