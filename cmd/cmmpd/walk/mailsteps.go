@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"time"
 
+	_ "github.com/emersion/go-message/charset" // for encoded words in other character sets
+	"github.com/emersion/go-message/mail"
 	"github.com/emersion/go-smtp"
 )
 
@@ -33,13 +36,30 @@ func (w *walk) ordinary(ctx context.Context, r *report) error {
 		return err
 	}
 	_, text, _ := bytes.Cut(m.raw, []byte("\r\n\r\n"))
-	if !bytes.HasSuffix(got, text) {
-		return errors.New("what bob reads is not what alice wrote")
+	if subject, body, err := read(got); err != nil || subject != "Lunch 午飯" || !bytes.Equal(body, text) {
+		return fmt.Errorf("what bob reads is not what alice wrote: subject %q, %d octets of text (%v)", subject, len(body), err)
 	}
 	r.saw("250 after %s: from then on it is in bob's INBOX; he had read it over IMAPS after %s", ms(accepted), ms(time.Since(start)))
 	r.again("curl --cacert $D/pki/ca.pem -u \"alice:$(cat $D/people/alice/password)\" --mail-from %s --mail-rcpt %s --crlf -T mail.eml smtps://localhost:%d", alice, bob, w.BasePort+465)
 	r.again("curl --cacert $D/pki/ca.pem -u \"bob:$(cat $D/people/bob/password)\" 'imaps://localhost:%d/INBOX;MAILINDEX=*'", w.BasePort+993)
 	return nil
+}
+
+// read reads a plain text mail as a mail client does.
+func read(raw []byte) (subject string, text []byte, err error) {
+	r, err := mail.CreateReader(bytes.NewReader(raw))
+	if err != nil {
+		return "", nil, err
+	}
+	if subject, err = r.Header.Subject(); err != nil {
+		return "", nil, err
+	}
+	part, err := r.NextPart()
+	if err != nil {
+		return subject, nil, err
+	}
+	text, err = io.ReadAll(part.Body)
+	return subject, text, err
 }
 
 func ms(d time.Duration) string { return d.Round(100 * time.Microsecond).String() }
