@@ -51,11 +51,6 @@ func NewPattern(s string) *Pattern {
 
 func wildcard(c byte) bool { return c == '*' || c == '%' }
 
-// EndsInPercent says whether the last character of the pattern is "%".
-func (p *Pattern) EndsInPercent() bool {
-	return len(p.text) > 0 && p.text[len(p.text)-1] == '%'
-}
-
 // Match says whether the whole name matches.
 func (p *Pattern) Match(name string) bool {
 	if p.plain {

@@ -104,7 +104,7 @@ func TestNumbersAndSets(t *testing.T) {
 		"1:4294967295": "[{1 4294967295}]", "5:*": "[{3 5}]", "*": "[{3 3}]", "9:7,1,2,3:4": "[{1 4} {7 9}]", "*:1": "[{1 3}]",
 		"4294967295,4294967294:*": "[{3 4294967295}]", "2,2,2": "[{2 2}]", "1:3,2:5": "[{1 5}]", "1:9,2:3": "[{1 9}]",
 	} {
-		s, err := ParseSet(in, testLimits)
+		s, err := parseSet(in, testLimits)
 		if got := fmt.Sprint(s.Resolve(3)); err != nil || got != want {
 			t.Errorf("%s: got %s, %v; want %s", in, got, err, want)
 		}
@@ -378,4 +378,12 @@ func FuzzWire(f *testing.F) {
 			}
 		}
 	})
+}
+
+// parseSet reads a sequence-set that stands alone, as if it were a command's arguments.
+func parseSet(s string, lim Limits) (Set, error) {
+	c := &Command{text: []byte(s), pieces: []piece{{end: len(s)}}}
+	p := c.Parser(lim)
+	set := p.Set()
+	return set, p.End()
 }

@@ -88,19 +88,6 @@ func (s Set) Resolve(star uint32) []Range {
 	return merged
 }
 
-// ParseSet reads a sequence-set that stands alone.
-func ParseSet(s string, lim Limits) (Set, error) {
-	p := textParser(s, lim)
-	set := p.Set()
-	return set, p.End()
-}
-
-// textParser parses s as if it were the arguments of a command.
-func textParser(s string, lim Limits) *Parser {
-	c := &Command{text: []byte(s), pieces: []piece{{end: len(s)}}}
-	return c.Parser(lim)
-}
-
 // AppendNums appends numbers in the order given as a sequence-set, runs that ascend by one
 // as ranges. So the two sets of COPYUID correspond (RFC 4315, section 3).
 func AppendNums(dst []byte, nums []uint32) []byte {

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -301,14 +300,4 @@ func encodeCapabilities(all []Capability) []byte {
 		list = append(list, algorithm{c.ID, c.Parameters}.der())
 	}
 	return tlv(derSequence, list...)
-}
-
-// DefaultCapabilities are what this package opens, best first, for the signed messages
-// of users whose mail it opens.
-func DefaultCapabilities() []Capability {
-	var all []Capability
-	for _, c := range []Cipher{AES256GCM, AES128GCM, AES256CBC, AES192CBC, AES128CBC} {
-		all = append(all, Capability{ID: c.oid()})
-	}
-	return slices.Clip(all)
 }

@@ -120,7 +120,7 @@ func TestOpenSSLVerifiesOurs(t *testing.T) {
 				}
 				content := text(size)
 				der, err := Sign(nil, content, detached, signers, SignOptions{
-					Time: now, Capabilities: DefaultCapabilities(), Certificates: []*x509.Certificate{all["eve"].cert, all["alice"].cert},
+					Time: now, Capabilities: someCapabilities(), Certificates: []*x509.Certificate{all["eve"].cert, all["alice"].cert},
 				})
 				if err != nil {
 					t.Fatal(err)
@@ -147,7 +147,7 @@ func TestOpenSSLVerifiesOurs(t *testing.T) {
 						t.Fatal(err)
 					}
 					if !got.SigningTime.Equal(now) || !got.SigningCertificate || !got.SignedAttributes ||
-						len(got.Capabilities) != len(DefaultCapabilities()) || got.Capabilities[0].ID != oidAES256GCM {
+						len(got.Capabilities) != len(someCapabilities()) || got.Capabilities[0].ID != oidAES256GCM {
 						t.Errorf("%+v", got)
 					}
 				}
@@ -308,7 +308,7 @@ func TestSignedAttributeRules(t *testing.T) {
 		"bad capabilities":         {[][]byte{contentType, messageDigest, attribute(oidAttrCapabilities, small(1))}, false},
 		"capabilities twice": {[][]byte{
 			contentType, messageDigest,
-			twice(oidAttrCapabilities, encodeCapabilities(nil), encodeCapabilities(DefaultCapabilities())),
+			twice(oidAttrCapabilities, encodeCapabilities(nil), encodeCapabilities(someCapabilities())),
 		}, false},
 	} {
 		res := SignerResult{Cert: carol}
@@ -388,4 +388,13 @@ func TestCertificatesOfOneName(t *testing.T) {
 	if got, err := s.Verify(0, nil, carol.cert); err != nil || !got.Cert.Equal(carol.cert) {
 		t.Errorf("the twin and the right one: %v", err)
 	}
+}
+
+// someCapabilities are the ciphers that this package opens, best first.
+func someCapabilities() []Capability {
+	var all []Capability
+	for _, c := range []Cipher{AES256GCM, AES128GCM, AES256CBC, AES192CBC, AES128CBC} {
+		all = append(all, Capability{ID: c.oid()})
+	}
+	return all
 }
