@@ -51,6 +51,9 @@ func listed(l queue.Listing) string {
 		if r.Status != "" {
 			fmt.Fprintf(&b, ": %s %s", r.Status, r.Text)
 		}
+		if r.Uncertain > 0 && r.State != "delivered" {
+			b.WriteString(" (uncertain: the other server may have the message)")
+		}
 		b.WriteByte('\n')
 	}
 	return b.String()

@@ -1,10 +1,12 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"cmmpd/audit"
@@ -66,27 +68,49 @@ type job struct {
 	claim *claim
 	it    *item
 	size  int64
+
+	uncertain bool // an outcome of this attempt
 }
 
 // save makes what is known durable. It is not broken off with the attempt.
 func (j *job) save(due time.Time) error {
-	data, err := j.it.encode()
-	if err != nil {
-		return err
-	}
-	lane := j.claim.lane
-	if list := j.it.in(waiting); len(list) > 0 {
-		if w, err := j.q.way(list[0].address().Domain); err == nil {
-			lane = j.q.hash(w.lane)
-		}
-	}
-	err = j.keep(func(ctx context.Context) error {
-		return j.q.o.Store.Requeue(ctx, j.claim.id, storage.QueueItem{Data: data, Due: due, Lane: lane})
-	})
+	err := j.keep(func(ctx context.Context) error { return j.put(ctx, j.it, due) })
 	if err == nil {
 		j.q.expect(due)
 	}
 	return err
+}
+
+func (j *job) put(ctx context.Context, it *item, due time.Time) error {
+	data, err := it.encode()
+	if err != nil {
+		return err
+	}
+	lane := j.claim.lane
+	if list := it.in(waiting); len(list) > 0 {
+		if w, err := j.q.way(list[0].address().Domain); err == nil {
+			lane = j.q.hash(w.lane)
+		}
+	}
+	return j.q.o.Store.Requeue(ctx, j.claim.id, storage.QueueItem{Data: data, Due: due, Lane: lane})
+}
+
+// doubt puts down, while the reply to the message is awaited, what will be true if the program ends now: to those for
+// whom nothing else is known the outcome is uncertain. What comes of the attempt is saved over it.
+func (j *job) doubt(to []*recipient, known []*outcome, host string) {
+	now := j.q.o.Now()
+	it := *j.it
+	it.To = slices.Clone(it.To)
+	it.Attempts++
+	open := temporary("4.4.2", "the attempt ended before "+host+" had answered to the message").inDoubt()
+	for i := range it.To {
+		if n := slices.Index(to, &j.it.To[i]); n >= 0 {
+			it.To[i].apply(cmp.Or(known[n], open), now)
+		}
+	}
+	if err := j.put(context.WithoutCancel(j.claim.ctx), &it, now.Add(j.q.pause(it.Attempts))); err != nil {
+		j.q.o.Log.Error("queue: a doubt could not be saved", "item", j.claim.id.String(), "err", err)
+	}
 }
 
 // remove takes the item out of the queue, durably.
@@ -131,6 +155,7 @@ func (j *job) attempt(t *trip) error {
 		now := j.q.o.Now()
 		for i, r := range batch {
 			r.apply(outcomes[i], now)
+			j.uncertain = j.uncertain || outcomes[i].uncertain
 			j.log(r)
 		}
 		if left = others; len(left) > 0 {
@@ -154,7 +179,7 @@ func (j *job) settle() error {
 	q, it := j.q, j.it
 	now := q.o.Now()
 	due := now
-	if j.claim.ctx.Err() == nil || q.overdue(j.claim.ctx) {
+	if j.uncertain || j.claim.ctx.Err() == nil || q.overdue(j.claim.ctx) { // else it was broken off, and counts for none
 		it.Attempts++
 		due = now.Add(q.pause(it.Attempts))
 	}
@@ -323,6 +348,7 @@ func (t *trip) carry(j *job, w way, to []*recipient) []*outcome {
 		for _, r := range to {
 			p.to = append(p.to, ascii(r.Address))
 		}
+		p.doubt = func(known []*outcome) { j.doubt(to, known, t.s.host) }
 		release := t.s.guard(j.claim.ctx)
 		outcomes, early := t.s.send(p)
 		release()

@@ -52,23 +52,29 @@ type item struct {
 
 // recipient is one of an item's, with what happened last.
 type recipient struct {
-	Address string `json:"address"`
-	State   state  `json:"state"`
-	Status  string `json:"status"` // RFC 3463; "" before the first attempt
-	Text    string `json:"text"`   // the server's reply, or our own words
-	Host    string `json:"host"`   // the server; "": the words are our own
-	Last    int64  `json:"last"`   // when, Unix milliseconds
+	Address   string `json:"address"`
+	State     state  `json:"state"`
+	Status    string `json:"status"`              // RFC 3463; "" before the first attempt
+	Text      string `json:"text"`                // the server's reply, or our own words
+	Host      string `json:"host"`                // the server; "": the words are our own
+	Last      int64  `json:"last"`                // when, Unix milliseconds
+	Uncertain int    `json:"uncertain,omitempty"` // how often the whole message went out and nothing certain came back
 }
 
-const itemVersion = 1
+// itemVersion is what is written. Version 1 knew of nothing uncertain.
+const itemVersion = 2
+
+// maxUncertain is how often a message may go out without a certain answer before it is given up: so at most one copy
+// more than there should be.
+const maxUncertain = 2
 
 var errItem = mail.E(mail.Corrupt, "", errors.New("a queue item cannot be read"))
 
 // encode is the one encoding of the item.
 func (it *item) encode() ([]byte, error) { return json.Marshal(it) }
 
-// decodeItem reads an item. It refuses every encoding but that of encode, and one of a newer version with
-// mail.Unsupported.
+// decodeItem reads an item, one of version 1 too, which becomes one of this version. It refuses every encoding but that
+// of encode, and one of a newer version with mail.Unsupported.
 func decodeItem(b []byte) (*item, error) {
 	var v struct {
 		Version int `json:"version"`
@@ -76,7 +82,7 @@ func decodeItem(b []byte) (*item, error) {
 	if err := json.Unmarshal(b, &v); err != nil {
 		return nil, errItem
 	}
-	if v.Version != itemVersion {
+	if v.Version < 1 || v.Version > itemVersion {
 		return nil, mail.E(mail.Unsupported, "", fmt.Errorf("a queue item has version %d", v.Version))
 	}
 	it := &item{}
@@ -86,6 +92,7 @@ func decodeItem(b []byte) (*item, error) {
 	if same, err := it.encode(); err != nil || !bytes.Equal(same, b) || !it.valid() {
 		return nil, errItem
 	}
+	it.Version = itemVersion
 	return it, nil
 }
 
@@ -102,6 +109,9 @@ func (it *item) valid() bool {
 		switch r.State {
 		case waiting, delivered, failed, reported:
 		default:
+			return false
+		}
+		if r.Uncertain < 0 || r.Uncertain > 0 && it.Version == 1 {
 			return false
 		}
 	}

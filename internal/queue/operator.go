@@ -30,6 +30,8 @@ type ListingRecipient struct {
 	Status  string `json:"status"`
 	Text    string `json:"text"`
 	Host    string `json:"host"`
+	// Uncertain is how often the whole message went out and nothing certain came back: the server may have it.
+	Uncertain int `json:"uncertain"`
 }
 
 // List shows the items to f, in the order of acceptance, until f returns an error.
@@ -80,7 +82,7 @@ func (q *Queue) listing(id storage.QueueID, rec *storage.Queued, err error) List
 	}
 	l.ID, l.Accepted, l.Attempts, l.From, l.Label = it.ID, it.accepted().UTC(), it.Attempts, it.From, it.Label
 	for _, r := range it.To {
-		l.Recipients = append(l.Recipients, ListingRecipient{r.Address, string(r.State), r.Status, r.Text, r.Host})
+		l.Recipients = append(l.Recipients, ListingRecipient{r.Address, string(r.State), r.Status, r.Text, r.Host, r.Uncertain})
 	}
 	return l
 }

@@ -11,6 +11,8 @@ type outcome struct {
 	status string // RFC 3463
 	text   string
 	host   string // whose words text is; "": our own
+
+	uncertain bool // the whole message went out; the server may have taken it
 }
 
 func permanent(status, text string) *outcome {
@@ -35,9 +37,22 @@ func answered(r reply, host string) *outcome {
 	return o
 }
 
-// apply notes the outcome of an attempt.
+// inDoubt is the outcome with the doubt whether the server has the message.
+func (o *outcome) inDoubt() *outcome {
+	o.uncertain = true
+	return o
+}
+
+// apply notes the outcome of an attempt. After the second one that is uncertain it is given up, for the server may be one
+// that takes every copy and never says so.
 func (r *recipient) apply(o *outcome, now time.Time) {
 	r.State, r.Status, r.Text, r.Host, r.Last = o.state, o.status, o.text, o.host, now.UnixMilli()
+	if !o.uncertain {
+		return
+	}
+	if r.Uncertain++; r.Uncertain >= maxUncertain {
+		r.State = failed
+	}
 }
 
 // maxText bounds the words that are kept of an outcome: as one word they still fit a line of a report (998 octets).

@@ -408,6 +408,8 @@ func TestRestart(t *testing.T) {
 		p.open()
 		p.q.Run(p)
 		after(time.Minute)
+		p.expect(6, 0, 1)
+		after(5 * time.Minute)
 		p.expect(7, 0, 0) // the one whose answer was lost comes twice
 		for i := range 6 {
 			if n := sk.heard(fmt.Sprintf("RCPT TO:<someone%d@", i)); n < 1 || n > 2 {

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"fmt"
 	"mime/quotedprintable"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -35,18 +36,25 @@ type said struct {
 	Host       string // ours
 	MessageID  string
 	Recipients []saidRecipient
+	Uncertain  bool // of one of them
 	Until      string
 }
 
-type saidRecipient struct{ Address, Server, Text string }
+type saidRecipient struct {
+	Address, Server, Text string
+	Uncertain             bool // the server may have the message all the same
+}
 
 // compose makes a report (RFC 3464, as multipart/report of RFC 6522) about the recipients whom it concerns. header is
 // the beginning of the message; of confidential mail only who, when and which is taken from it.
 func (q *Queue) compose(kind reportKind, it *item, header []byte) ([]byte, error) {
 	concerned := it.in(failed)
 	subject := "Undelivered mail 郵件未能送達"
-	if kind == delay {
+	switch {
+	case kind == delay:
 		concerned, subject = it.in(waiting), "Delayed mail 郵件延遲送達"
+	case !slices.ContainsFunc(concerned, func(r *recipient) bool { return r.Uncertain == 0 }):
+		subject = "Delivery not confirmed 未能確定郵件是否送達"
 	}
 	h := message.ParseHeader(header, message.Limits{})
 	text, err := q.words(kind, it, h, concerned)
@@ -107,7 +115,8 @@ func (q *Queue) words(kind reportKind, it *item, h message.Header, concerned []*
 		s.MessageID = clean(ids[0])
 	}
 	for _, r := range concerned {
-		s.Recipients = append(s.Recipients, saidRecipient{r.Address, r.Host, r.Text})
+		s.Recipients = append(s.Recipients, saidRecipient{r.Address, r.Host, r.Text, r.Uncertain > 0})
+		s.Uncertain = s.Uncertain || r.Uncertain > 0
 	}
 	var b strings.Builder
 	if err := t.Execute(&b, s); err != nil {

@@ -228,6 +228,7 @@ type parcel struct {
 	size           int64
 	utf8, eightBit bool
 	body           io.Reader
+	doubt          func(known []*outcome) // called when the whole message is out and no reply has come for a while
 }
 
 // send does one transaction and returns an outcome for each recipient. early says that the connection was gone before
@@ -256,7 +257,7 @@ func (s *session) send(p *parcel) (list []*outcome, early bool) {
 		s.reset()
 		return list, false
 	}
-	return all(s.data(p.body)), false
+	return all(s.data(p.body, func() { p.doubt(list) })), false
 }
 
 // lacks says what the server cannot do that the message needs.
@@ -349,7 +350,7 @@ func (u *unread) Read(b []byte) (int, error) {
 }
 
 // data sends the message. From the final dot on it may have been taken, even if no reply says so.
-func (s *session) data(body io.Reader) *outcome {
+func (s *session) data(body io.Reader, doubt func()) *outcome {
 	r, err := s.command("DATA")
 	if err != nil {
 		return s.lost("DATA", err)
@@ -374,13 +375,35 @@ func (s *session) data(body io.Reader) *outcome {
 	if err := s.calm(); err != nil { // a reply to what is not sent yet
 		return s.lost("message", err)
 	}
-	if err := d.Close(); err != nil {
+	if err := d.Close(); err != nil { // its last octets are those that did not go
 		return s.lost("message", err)
 	}
-	if r, err = s.read(s.t.Final); err != nil {
-		return s.lost("after the message", err)
+	return s.final(doubt)
+}
+
+// doubtAfter is how long the reply to a message may take before it is put down that the server may have the message.
+// Servers that look into mail before they answer are quicker than that as a rule, so it costs nothing.
+const doubtAfter = 5 * time.Second
+
+// final reads the reply to the message. Without one that can be understood the outcome is uncertain.
+func (s *session) final(doubt func()) *outcome {
+	told := make(chan struct{})
+	timer := time.AfterFunc(doubtAfter, func() {
+		defer close(told)
+		doubt()
+	})
+	r, err := s.read(s.t.Final)
+	if !timer.Stop() {
+		<-told
 	}
-	return answered(r, s.host)
+	if err != nil {
+		return s.lost("after the message", err).inDoubt()
+	}
+	o := answered(r, s.host)
+	if r.code/100 == 3 {
+		return o.inDoubt()
+	}
+	return o
 }
 
 // reset makes the session ready for another transaction.
