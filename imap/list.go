@@ -122,26 +122,33 @@ func (l *listing) takeSelection(p *wire.Parser) {
 }
 
 func (l *listing) takeNames(p *wire.Parser) {
-	l.reference = decodePattern(p, p.AString())
+	reference, ok := decodePattern(p, p.AString())
+	l.reference = reference
+	take := func() {
+		if pattern, good := decodePattern(p, p.ListMailbox()); good && ok {
+			l.patterns = append(l.patterns, pattern)
+		}
+	}
 	p.SP()
 	if p.Peek() == '(' {
 		l.extended = true
-		p.List(func() { l.patterns = append(l.patterns, decodePattern(p, p.ListMailbox())) })
+		p.List(take)
 		return
 	}
-	l.patterns = append(l.patterns, decodePattern(p, p.ListMailbox()))
+	take()
 }
 
-// decodePattern decodes a pattern.
-func decodePattern(p *wire.Parser, s string) string {
+// decodePattern decodes a pattern. One that is not ok, for it is no modified UTF-7 or longer than any name, matches
+// nothing: a client may ask whether there is such a mailbox.
+func decodePattern(p *wire.Parser, s string) (pattern string, ok bool) {
 	if p.Err() != nil {
-		return ""
+		return "", false
 	}
 	name, err := p.DecodeName(s)
 	if err != nil || len(name) > maxName {
-		p.Fail(&wire.Error{Text: "Malformed mailbox name"})
+		return "", false
 	}
-	return norm.NFC.String(name)
+	return norm.NFC.String(name), true
 }
 
 func (l *listing) takeReturn(s *session, p *wire.Parser) {

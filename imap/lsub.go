@@ -22,7 +22,7 @@ func cmdLsub(s *session, p *wire.Parser) (string, error) {
 		return "", err
 	}
 	match := matcher(&l)
-	percent := strings.HasSuffix(l.patterns[0], "%")
+	percent := len(l.patterns) > 0 && strings.HasSuffix(l.patterns[0], "%")
 	shown := map[string]bool{}
 	for i := range boxes {
 		b := &boxes[i]
