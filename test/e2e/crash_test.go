@@ -4,123 +4,56 @@ package e2e
 
 import (
 	"fmt"
-	"maps"
+	"math/rand/v2"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
-
-	"github.com/emersion/go-smtp"
 )
 
-const (
-	crashRounds = 10
-	crashConns  = 16
-	crashUsers  = 20
-)
+// rounds is how many rounds a test is to do: what the environment variable says, else n.
+func rounds(t testing.TB, variable string, n int) int {
+	v := os.Getenv(variable)
+	if v == "" {
+		return n
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%q", variable, v)
+	}
+	return n
+}
 
-// TestKill kills the program under load, ten times, and looks for every message that was
-// acknowledged: it must be there exactly once, and the store must be sound.
+// TestKill kills the program under load of deliveries and sessions, CMMPD_KILL_ROUNDS times (10), at a moment that differs.
+// Every message that was acknowledged must be there exactly once, where the last acknowledged act has put it, and the
+// store must be sound.
 func TestKill(t *testing.T) {
 	s := newSite(t, "--bench-users", fmt.Sprint(crashUsers))
-	acked := make(map[string]int) // identifier to user
-	tried := make(map[string]bool)
-	for round := range crashRounds {
-		n := len(acked)
-		s.loadAndKill(round, acked, tried)
+	s.prepare()
+	l, rnd := newLedger(), rand.New(rand.NewPCG(1, 2))
+	acked, unanswered := 0, 0
+	for round := range rounds(t, "CMMPD_KILL_ROUNDS", 10) {
+		s.load(l, round, 1+rnd.IntN(1+rnd.IntN(2000)), func() { s.stop(syscall.SIGKILL) })
+		n := l.acked
 		s.start()
 		if c := s.counts(); len(c.Problems) > 0 {
 			t.Fatalf("round %d: %v", round, c.Problems)
 		}
-		unanswered := s.compare(round, acked, tried)
-		t.Logf("round %d: %d acknowledged, all there once; %d in all were delivered without an answer", round, len(acked)-n, unanswered)
-		if len(acked) == n {
-			t.Errorf("round %d: nothing was acknowledged before the kill", round)
+		more := l.verify(s, round)
+		t.Logf("round %d: %d acts acknowledged, all done once; %d more done without an answer", round, n, more)
+		if t.Failed() {
+			t.FailNow()
 		}
+		acked, unanswered = acked+n, unanswered+more
 	}
+	t.Logf("in all %d acts acknowledged, 0 missing, 0 twice; %d done without an answer; %d messages are there", acked, unanswered, len(l.fates))
 	s.stop(syscall.SIGTERM)
 	if code, out := s.code("check", "--deep", "--config", s.path("cmmpd.toml")); code != 0 {
 		t.Errorf("check --deep: %d %s", code, out)
 	}
-}
-
-// compare demands every acknowledged message once, and nothing that was not sent. It returns
-// how many are there without having been acknowledged.
-func (s *site) compare(round int, acked map[string]int, tried map[string]bool) (unanswered int) {
-	s.t.Helper()
-	found := s.benchIDs()
-	for id, user := range acked {
-		if found[user][id] != 1 {
-			s.t.Errorf("round %d: %s is there %d times", round, id, found[user][id])
-		}
-	}
-	for user, ids := range found {
-		for id, times := range ids {
-			if times != 1 || !tried[id] {
-				s.t.Errorf("round %d: user %d has %s %d times", round, user, id, times)
-			}
-			if _, ok := acked[id]; !ok {
-				unanswered++
-			}
-		}
-	}
-	return unanswered
-}
-
-// loadAndKill is load that is ended by killing the program.
-func (s *site) loadAndKill(round int, acked map[string]int, tried map[string]bool) {
-	s.load(round, 200*(round+1), acked, tried, func(map[string]int) { s.stop(syscall.SIGKILL) })
-}
-
-// load sends over many connections until end, which is called when so many messages of this
-// round are acknowledged, lets no more through. It notes what was acknowledged, and tells
-// end what was until then.
-func (s *site) load(round, many int, acked map[string]int, tried map[string]bool, end func(sofar map[string]int)) {
-	conf := s.clientTLS()
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	enough := make(chan struct{}) // closed when some messages of this round are acknowledged
-	count := 0
-	for conn := range crashConns {
-		wg.Go(func() {
-			c, err := smtp.DialStartTLS(fmt.Sprintf("127.0.0.1:%d", s.base+25), conf)
-			if err != nil {
-				return
-			}
-			defer c.Close()
-			for i := 0; ; i++ {
-				user := (conn + i) % crashUsers
-				id := fmt.Sprintf("r%d-c%d-%d", round, conn, i)
-				mu.Lock()
-				tried[id] = true
-				mu.Unlock()
-				msg := fmt.Sprintf("From: sender@example.org\r\nTo: bench%d@bench.test\r\nSubject: load\r\nX-Bench-Id: %s\r\n\r\n%s\r\n", user, id, strings.Repeat("some text of a message\r\n", 150))
-				if err := c.SendMail("sender@example.org", []string{fmt.Sprintf("bench%d@bench.test", user)}, strings.NewReader(msg)); err != nil {
-					return
-				}
-				mu.Lock()
-				acked[id] = user
-				if count++; count == many {
-					close(enough)
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	select {
-	case <-enough:
-	case <-time.After(time.Minute):
-		s.t.Error("the load did not get through")
-	}
-	mu.Lock()
-	sofar := maps.Clone(acked)
-	mu.Unlock()
-	end(sofar)
-	wg.Wait()
+	s.verifyAudit()
 }
 
 // benchIDs lists the identifiers in every bench user's INBOX, and how often each is there.
