@@ -28,7 +28,6 @@ if [ "${1:-}" = heavy ]; then
     need strace strace         # makes flushes fail
     need mkfs.ext4 e2fsprogs   # file systems to fill, and to cut the power of
     need mkfs.xfs xfsprogs
-    need xfs_io xfsprogs
 fi
 [ -z "$missing" ] && exit 0
 
