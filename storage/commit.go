@@ -73,6 +73,9 @@ func (s *Store) enqueue(c *commit, f func(*build) error) error {
 	if len(b.ops) == 0 {
 		return nil
 	}
+	if !s.counted {
+		b.put(key0(keyBoots), encodeNumber(s.boot))
+	}
 	c.ops = b.ops
 	c.record.Ops = encodeOps(c.ops)
 	c.done = make(chan struct{})
@@ -176,10 +179,14 @@ func (s *Store) run(batch []*commit) {
 
 // fail answers a batch that could not be written, and all that was built on it meanwhile.
 func (s *Store) fail(batch []*commit, err error) {
-	if errors.Is(err, blob.ErrFull) {
+	switch {
+	case errors.Is(err, blob.ErrFull):
 		s.o.Log.Warn("no space for mail", "error", err)
 		err = mail.E(mail.Full, "no space left for mail", err)
-	} else {
+	case errors.Is(err, blob.ErrBusy):
+		s.o.Log.Warn("mail cannot be saved for the moment", "error", err)
+		err = mail.E(mail.Unavailable, "no mail can be saved at the moment", err)
+	default:
 		s.stop(err)
 		err = s.Ready()
 	}
@@ -230,6 +237,7 @@ func (s *Store) reveal(c *commit) error {
 	if err := s.apply(c.ops, &c.record); err != nil {
 		return err
 	}
+	s.counted = true
 	for _, op := range c.ops {
 		if s.pending[string(op.Key)].by == c {
 			delete(s.pending, string(op.Key))

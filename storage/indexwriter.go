@@ -76,7 +76,7 @@ func (w *indexWriter) loop() {
 			timer.Stop()
 		}
 		err := w.store.kv.Flush(w.store.flushLog)
-		if err != nil && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		if err != nil && !noSpace(err) {
 			w.store.stop(err)
 			err = nil
 		} else if err != nil {
@@ -98,6 +98,9 @@ func (w *indexWriter) loop() {
 		}
 	}
 }
+
+// noSpace says whether the error is for want of space only.
+func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // flushLog has the committer flush the log: the index must not be ahead of it.
 func (s *Store) flushLog() error {

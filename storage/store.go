@@ -87,7 +87,7 @@ type Store struct {
 	index engine.Engine
 	kv    *engine.Behind
 	log   *blob.Log // appended to by the committer only
-	boot  uint64    // counts how often the store was opened
+	boot  uint64    // counts the openings in which something was changed
 
 	bodyNext atomic.Uint64 // the EMAILID given last
 	shown    atomic.Uint64 // how many batches of commits are written; the committer adds to it
@@ -101,6 +101,7 @@ type Store struct {
 	queue   []*commit
 	ending  bool // Close was called
 	closing bool // nothing more is taken
+	counted bool // the number of this opening is in the log
 
 	wake      chan struct{}   // to the committer: there is something in queue
 	syncs     chan chan error // to the committer: flush the log
@@ -122,7 +123,7 @@ type Store struct {
 // Open opens the store in o.Dir and makes it if the directory is absent or empty. Unless the store was closed properly,
 // it is recovered from its log. Only one process can have a store open: for the second the error is of kind mail.Busy. A
 // store of a newer format is refused with mail.Unsupported, a damaged one with mail.Corrupt.
-func Open(ctx context.Context, o Options) (*Store, error) {
+func Open(_ context.Context, o Options) (*Store, error) {
 	o.setDefaults()
 	if o.Dir == "" || o.Keys == nil {
 		return nil, mail.E(mail.Invalid, "", errors.New("a store needs a directory and a keystore"))
@@ -137,9 +138,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	go s.commitLoop()
 	s.writer.start(s)
-	if err := s.countBoot(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
 	return s, nil
 }
 
@@ -196,9 +194,12 @@ func (s *Store) replay() error {
 			return err
 		}
 		if s.kv.Pending() > maxPending/2 {
-			return s.kv.Flush(func() error { return nil })
+			err = s.kv.Flush(func() error { return nil })
 		}
-		return nil
+		if noSpace(err) { // it stays in memory: mail can be read all the same
+			err = nil
+		}
+		return err
 	})
 	if err != nil {
 		if errors.Is(err, blob.ErrDamaged) {
@@ -214,21 +215,23 @@ func (s *Store) replay() error {
 		return err
 	}
 	n, err := decodeNumber(top)
+	if err != nil {
+		return err
+	}
 	s.bodyNext.Store(n)
-	return err
+	return s.nextBoot()
 }
 
-// countBoot makes the number of this opening, with which mod-sequences that a crash may have undone are told apart.
-func (s *Store) countBoot(ctx context.Context) error {
-	return s.commit(ctx, &commit{}, func(b *build) error {
-		n, err := b.number(keyBoots)
-		if err != nil {
-			return err
-		}
-		s.boot = n + 1
-		b.put(key0(keyBoots), encodeNumber(s.boot))
-		return nil
-	})
+// nextBoot makes the number of this opening, with which mod-sequences that a crash may have undone are told apart. The
+// first commit keeps it (enqueue): a store can be opened and read without a write, on a disk that is full.
+func (s *Store) nextBoot() error {
+	v, err := s.kv.Get(key0(keyBoots))
+	if err != nil {
+		return err
+	}
+	n, err := decodeNumber(v)
+	s.boot = n + 1
+	return err
 }
 
 // Close waits for what is being committed, writes the index and closes the store. Handles that are still open fail

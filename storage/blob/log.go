@@ -44,6 +44,9 @@ type Record struct {
 // ErrFull is the error of Append when there is no room. Nothing was written; it may be tried again.
 var ErrFull = errors.New("no space on disk")
 
+// ErrBusy is the error of Append when the process has no more files or memory. Nothing was written; it may be tried again.
+var ErrBusy = errors.New("no more files or memory")
+
 // Log is an open set of segments. Append, Sync and Close are for one goroutine at a time; Read may be called at any
 // time.
 type Log struct {
@@ -66,7 +69,7 @@ func (l *Log) Dirty() bool { return l.synced != l.end.Offset }
 
 const bufferSize = 1 << 20
 
-// Append writes records after the last one, without flushing. After ErrFull the log is as before. After any other error
+// Append writes records after the last one, without flushing. After ErrFull and ErrBusy the log is as before. After any other error
 // what was written is not known, and the log takes nothing more.
 func (l *Log) Append(records []*Record) error {
 	if l.failed != nil {
@@ -74,6 +77,9 @@ func (l *Log) Append(records []*Record) error {
 	}
 	if l.end.Offset >= l.o.SegmentBytes {
 		if err := l.roll(); err != nil {
+			if l.failed == nil && lacking(err) {
+				return fmt.Errorf("%w: %w", ErrBusy, err)
+			}
 			return l.fail(err)
 		}
 	}
@@ -148,6 +154,12 @@ func (l *Log) fail(err error) error {
 	}
 	l.failed = err
 	return err
+}
+
+// lacking says whether an error is for want of files or memory. It is asked only about opening a file: there it means that
+// nothing was done.
+func lacking(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
 // Sync flushes what was appended. After an error nobody knows what is on the disk: the log takes nothing more.
