@@ -317,6 +317,7 @@ func (b *build) account(a *account, firsts []mailboxRecord, subscribed []sealedT
 		b.put(keyOfHash(keySubscribe, r.number, m.nameHash), subscribed[i].append(nil))
 	}
 	b.put(key, r.encode())
+	b.put(keyOf(keyUsage, r.number), usage{}.encode())
 	b.commit.made = append(b.commit.made, a)
 	b.commit.number = append(b.commit.number, r.number)
 	return r.number, nil

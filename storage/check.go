@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -105,7 +106,7 @@ func (c *checker) shallow(ctx context.Context) error {
 		{keyQueue, c.queued},
 		{keyQueueDue, c.due},
 	}
-	known := []byte{keyPosition, keyAccountNo, keyBodyTop, keyBoots}
+	known := []byte{keyPosition, keyAccountNo, keyBodyTop, keyBoots, keyFormat}
 	for _, step := range steps {
 		known = append(known, step.kind)
 		err := c.store.scan(key0(step.kind), func(k, v []byte) error {
@@ -126,6 +127,7 @@ func (c *checker) shallow(ctx context.Context) error {
 		return err
 	}
 	c.sums()
+	c.format()
 	c.inMemory()
 	c.report.Accounts, c.report.Mailboxes = len(c.accounts), len(c.mailboxes)
 	c.report.Entries, c.report.Bodies = len(c.entries), len(c.bodies)
@@ -383,7 +385,17 @@ func (c *checker) garbage(k, v []byte) {
 	}
 }
 
-// sums compares what was counted with the counters.
+// format sees that the index is of our format, as it is after every opening.
+func (c *checker) format() {
+	if c.number(keyBoots) == 0 { // nothing was ever committed
+		return
+	}
+	v, err := c.store.kv.Get(key0(keyFormat))
+	if p, bad := decodeProgress(v); err != nil || bad != nil || p.format != formatVersion {
+		c.problem("the index has format %d: %v", p.format, errors.Join(err, bad))
+	}
+}
+
 // usage reads what an account is said to hold.
 func (c *checker) usage(k, v []byte) {
 	ids, ok := c.ids(k, 1)
@@ -399,6 +411,7 @@ func (c *checker) usage(k, v []byte) {
 	a.usage = &u
 }
 
+// sums compares what was counted with the counters.
 func (c *checker) sums() {
 	for id, b := range c.bodies {
 		if b.refs != c.refs[id] || b.refs == 0 {
@@ -422,8 +435,8 @@ func (c *checker) sums() {
 		for _, key := range a.mailboxes {
 			u.add(c.mailboxes[key].c)
 		}
-		if a.usage != nil && *a.usage != u {
-			c.problem("account %s holds %+v, counted %+v", a.id, *a.usage, u)
+		if a.usage == nil || *a.usage != u {
+			c.problem("account %s holds %+v, counted %+v", a.id, a.usage, u)
 		}
 		if len(a.mailboxes) != int(a.record.mailboxCount) {
 			c.problem("account %s has %d mailboxes, counted %d", a.id, a.record.mailboxCount, len(a.mailboxes))

@@ -75,6 +75,9 @@ func (s *Store) enqueue(c *commit, f func(*build) error) error {
 	}
 	if !s.counted {
 		b.put(key0(keyBoots), encodeNumber(s.boot))
+		if s.boot == 1 { // the store is new
+			b.put(key0(keyFormat), progress{format: formatVersion}.encode())
+		}
 	}
 	c.ops = b.ops
 	c.record.Ops = encodeOps(c.ops)

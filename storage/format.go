@@ -25,8 +25,8 @@ const (
 	segmentsDir = "segments"
 )
 
-// formatVersion is the version that this program writes. It refuses a newer one.
-const formatVersion = 1
+// formatVersion is the version that this program writes. It refuses a newer one; migrate.go brings an older one to it.
+const formatVersion = 2
 
 const formatLine = "cmmpd mailbox store "
 
@@ -35,35 +35,35 @@ func encodeFormat(version int, id blob.StoreID) []byte {
 	return fmt.Appendf(nil, "%s%d\n%x\n", formatLine, version, id[:])
 }
 
-func decodeFormat(b []byte) (blob.StoreID, error) {
-	var id blob.StoreID
+func decodeFormat(b []byte) (id blob.StoreID, version int, err error) {
 	first, rest, ok := strings.Cut(string(b), "\n")
 	number, isOurs := strings.CutPrefix(first, formatLine)
-	version, err := strconv.ParseUint(number, 10, 31)
-	if !ok || !isOurs || err != nil || version < 1 {
-		return id, mail.E(mail.Corrupt, "", errors.New("the format file is not one of a mailbox store"))
+	n, err := strconv.ParseUint(number, 10, 31)
+	if !ok || !isOurs || err != nil || n < 1 {
+		return id, 0, mail.E(mail.Corrupt, "", errors.New("the format file is not one of a mailbox store"))
 	}
-	if version > formatVersion {
-		return id, mail.E(mail.Unsupported, "", fmt.Errorf("the store has format %d, made by a newer version of this program, which knows formats up to %d", version, formatVersion))
+	if n > formatVersion {
+		return id, 0, mail.E(mail.Unsupported, "", fmt.Errorf("the store has format %d, made by a newer version of this program, which knows formats up to %d", n, formatVersion))
 	}
 	raw, err := hex.DecodeString(strings.TrimSuffix(rest, "\n"))
-	if err != nil || len(raw) != len(id) || string(encodeFormat(int(version), blob.StoreID(raw))) != string(b) {
-		return id, mail.E(mail.Corrupt, "", errors.New("the format file is damaged"))
+	if err != nil || len(raw) != len(id) || string(encodeFormat(int(n), blob.StoreID(raw))) != string(b) {
+		return id, 0, mail.E(mail.Corrupt, "", errors.New("the format file is damaged"))
 	}
-	return blob.StoreID(raw), nil
+	return blob.StoreID(raw), int(n), nil
 }
 
-// openFormat reads the format file of the store, and makes a new store if there is none. It is written last when a
+// openFormat reads the format file of the store with its version, and makes a new store if there is none. It is written last when a
 // store is made: without it there is no store, and what else lies there, without any mail, is made anew.
-func openFormat(fsys durable.FS, dir string) (blob.StoreID, error) {
+func openFormat(fsys durable.FS, dir string) (id blob.StoreID, version int, err error) {
 	b, err := durable.ReadFile(fsys, filepath.Join(dir, formatFile), 1<<10)
 	if err == nil {
 		return decodeFormat(b)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return blob.StoreID{}, err
+		return id, 0, err
 	}
-	return create(fsys, dir)
+	id, err = create(fsys, dir)
+	return id, formatVersion, err
 }
 
 func create(fsys durable.FS, dir string) (blob.StoreID, error) {

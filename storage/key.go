@@ -8,6 +8,7 @@ const (
 	keyAccountNo = 'n' // the account number given last
 	keyBodyTop   = 'b' // no EMAILID up to here is given to a new body
 	keyBoots     = 'o' // how often the store was opened
+	keyFormat    = 'f' // progress: which format the index has
 	keyAccount   = 'A' // + account ID: accountRecord
 	keyName      = 'N' // + account, name hash: mailbox number
 	keyMailbox   = 'M' // + account, mailbox: mailboxRecord

@@ -90,7 +90,7 @@ func FuzzFormat(f *testing.F) {
 	f.Add(encodeFormat(1, blob.StoreID{1}))
 	f.Add(encodeFormat(2, blob.StoreID{1}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if id, err := decodeFormat(b); err == nil && !bytes.Equal(encodeFormat(1, id), b) {
+		if id, version, err := decodeFormat(b); err == nil && !bytes.Equal(encodeFormat(version, id), b) {
 			t.Fatalf("%q is written again otherwise", b)
 		}
 	})

@@ -43,6 +43,8 @@ type Options struct {
 	SegmentBytes  int64         // a segment file is closed when it is as long as this; 256 MiB
 	MessageBytes  int64         // the longest message that is taken; 256 MiB
 	Quota         int64         // octets of all messages of an account; 0 is no limit
+
+	migrationBatch int // how many records one commit of a migration looks at
 }
 
 func (o *Options) setDefaults() {
@@ -66,6 +68,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.EpochMessages <= 0 {
 		o.EpochMessages = 10_000
+	}
+	if o.migrationBatch <= 0 {
+		o.migrationBatch = 256
 	}
 	if o.SegmentBytes <= 0 {
 		o.SegmentBytes = 256 << 20
@@ -123,7 +128,7 @@ type Store struct {
 // Open opens the store in o.Dir and makes it if the directory is absent or empty. Unless the store was closed properly,
 // it is recovered from its log. Only one process can have a store open: for the second the error is of kind mail.Busy. A
 // store of a newer format is refused with mail.Unsupported, a damaged one with mail.Corrupt.
-func Open(_ context.Context, o Options) (*Store, error) {
+func Open(ctx context.Context, o Options) (*Store, error) {
 	o.setDefaults()
 	if o.Dir == "" || o.Keys == nil {
 		return nil, mail.E(mail.Invalid, "", errors.New("a store needs a directory and a keystore"))
@@ -133,41 +138,46 @@ func Open(_ context.Context, o Options) (*Store, error) {
 		mailboxes: make(map[mailboxKey]*mailbox), feed: make(map[*func(mail.AccountID)]struct{}),
 		wake: make(chan struct{}, 1), syncs: make(chan chan error), committed: make(chan struct{}),
 	}
-	if err := s.open(); err != nil {
+	version, err := s.open()
+	if err != nil {
 		return nil, errors.Join(err, s.closeFiles())
 	}
 	go s.commitLoop()
 	s.writer.start(s)
+	if err := s.migrate(ctx, version); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
 
-func (s *Store) open() error {
+// open opens the files. version is the format of the store.
+func (s *Store) open() (version int, err error) {
 	fsys, dir := s.o.FS, s.o.Dir
 	if err := makeDir(fsys, dir); err != nil {
-		return err
+		return 0, err
 	}
 	lock, err := durable.LockFile(filepath.Join(dir, lockFile))
 	if errors.Is(err, durable.ErrLocked) {
-		return mail.E(mail.Busy, "", fmt.Errorf("another process has the store open: %w", err))
+		return 0, mail.E(mail.Busy, "", fmt.Errorf("another process has the store open: %w", err))
 	} else if err != nil {
-		return err
+		return 0, err
 	}
 	s.lock = lock
-	if s.id, err = openFormat(fsys, dir); err != nil {
-		return err
+	if s.id, version, err = openFormat(fsys, dir); err != nil {
+		return 0, err
 	}
 	if s.vault, err = keys.OpenVault(fsys, filepath.Join(dir, vaultFile), s.id); err != nil {
-		return err
+		return 0, err
 	}
 	bolt, err := engine.OpenBolt(fsys, filepath.Join(dir, indexFile))
 	if err != nil {
-		return mail.E(mail.Corrupt, "", fmt.Errorf("index: %w", err))
+		return 0, mail.E(mail.Corrupt, "", fmt.Errorf("index: %w", err))
 	}
 	s.index, s.kv = bolt, engine.NewBehind(bolt)
 	if err := fsys.SyncDir(dir); err != nil { // the flush that belongs to a renaming may have failed
-		return err
+		return 0, err
 	}
-	return s.replay()
+	return version, s.replay()
 }
 
 // replay brings the index up to date from the log, by the same code that applies a commit.

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"strings"
 
 	"cmmpd/internal/mail"
 )
@@ -25,39 +24,23 @@ func (u *usage) add(c counters) {
 
 var errOverQuota = mail.E(mail.OverQuota, "the mailbox is full", nil)
 
-// usage is what an account held before this commit. It is added up if no record of it is there yet.
+// usage is what an account held before this commit.
 func (b *build) usage(account uint32) (usage, error) {
 	v, err := b.get(keyOf(keyUsage, account))
 	if err != nil {
 		return usage{}, err
 	}
-	if v != nil {
-		return decodeUsage(v)
-	}
-	return b.store.addUp(account, b.store.pending)
+	return decodeUsage(v)
 }
 
-// addUp adds up the mailboxes of an account, as they are with the changes that are pending.
-func (s *Store) addUp(account uint32, pending map[string]pendingValue) (usage, error) {
-	prefix := keyOf(keyCounters, account)
-	all := make(map[string]counters)
-	see := func(k string, v []byte) (err error) {
-		delete(all, k)
-		if v != nil {
-			all[k], err = decodeCounters(v)
-		}
-		return err
-	}
-	err := s.scan(prefix, func(k, v []byte) error { return see(string(k), v) })
-	for k, p := range pending {
-		if err == nil && strings.HasPrefix(k, string(prefix)) {
-			err = see(k, p.value)
-		}
-	}
+// addUp adds up the mailboxes of an account, which must not change meanwhile.
+func (s *Store) addUp(account uint32) (usage, error) {
 	var u usage
-	for _, c := range all {
+	err := s.scan(keyOf(keyCounters, account), func(_, v []byte) error {
+		c, err := decodeCounters(v)
 		u.add(c)
-	}
+		return err
+	})
 	return u, err
 }
 
@@ -118,12 +101,7 @@ func (s *Store) usageOf(account uint32) (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	var u usage
-	if v == nil {
-		u, err = s.addUp(account, nil)
-	} else {
-		u, err = decodeUsage(v)
-	}
+	u, err := decodeUsage(v)
 	return Usage{Messages: int64(u.messages), Size: int64(u.size), Quota: s.o.Quota}, err
 }
 
