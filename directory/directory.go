@@ -136,7 +136,7 @@ const maxCertified = 1000
 // Certified returns entries that have certificates, not more than 1,000: enough to say
 // whose a certificate is in most places, and never all of a large directory.
 func (d *Directory) Certified(ctx context.Context) ([]Entry, error) {
-	return d.cached(ctx, "certified:", d.o.BaseDN, ldap.ScopeWholeSubtree, filterHas(d.names.Certificate), maxCertified)
+	return d.cached(ctx, "certified:", d.o.BaseDN, ldap.ScopeWholeSubtree, filterOr(filterHas(d.names.Certificate), filterHas(bare(d.names.SMIME))), maxCertified)
 }
 
 // ByUID returns the entry with the uid.

@@ -502,3 +502,28 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestSMIMECertificates: what a client said of itself comes with the entry, as RFC 2798 wants
+// it asked for and as slapd, whose schema has no certificates' syntax for it, keeps it.
+func TestSMIMECertificates(t *testing.T) {
+	const value = "\x30\x03\x02\x01\x05"
+	post := "\ndn: cn=ds1,ou=posts," + base + "\nobjectClass: organizationalRole\nobjectClass: cmmpdAccount\ncn: ds1\nmail: ds1@works.gov.example\nuserSMIMECertificate:: MAMCAQU=\n"
+	everyServer(t, person("alice", "userSMIMECertificate:: MAMCAQU=", "cmmpdCipherProfile: gcm")+person("bob")+post, directory.Options{}, func(t *testing.T, d *directory.Directory) {
+		for name, profile := range map[string]string{"alice": "gcm", "ds1": ""} {
+			e, err := d.Lookup(context.Background(), addr(name+"@works.gov.example"))
+			if err != nil || len(e.SMIME) != 1 || string(e.SMIME[0]) != value || e.Profile != profile || len(e.Certificates) != 0 {
+				t.Errorf("%s: %+v, %v", name, e, err)
+			}
+		}
+		all, err := d.Certified(context.Background())
+		if err != nil || len(all) != 2 {
+			t.Errorf("certified: %s, %v", uids(all), err)
+		}
+	})
+	t.Run("binary", func(t *testing.T) {
+		d, _ := newPair(t, person("alice", "userSMIMECertificate;binary:: MAMCAQU="), directory.Options{})
+		if e, err := d.Lookup(context.Background(), addr("alice@works.gov.example")); err != nil || len(e.SMIME) != 1 || string(e.SMIME[0]) != value {
+			t.Errorf("%+v, %v", e, err)
+		}
+	})
+}

@@ -28,7 +28,8 @@ type Entry struct {
 	Address      mail.Address
 	Aliases      []mail.Address
 	Certificates [][]byte // DER
-	Profile      string   // "", "oaep" or "pkcs1v15"
+	SMIME        [][]byte // userSMIMECertificate (RFC 2798, section 2.8): SignedData with certificates and capabilities
+	Profile      string   // what their mail client reads: "gcm", "oaep", "pkcs1v15", or "" for not said
 	Clearance    mail.Label
 	Members      []string // DNs, of a group
 	Holder       string   // DN, of a post
@@ -44,6 +45,7 @@ type Names struct {
 	Mail        string // "mail"
 	Alias       string // "mailAlternateAddress"
 	Certificate string // "userCertificate;binary"
+	SMIME       string // "userSMIMECertificate;binary"
 	Profile     string // "cmmpdCipherProfile"
 	Clearance   string // "cmmpdClearance"
 	Role        string // "cmmpdRole"
@@ -54,13 +56,13 @@ type Names struct {
 }
 
 func (n *Names) fields() []*string {
-	return []*string{&n.UID, &n.Name, &n.Mail, &n.Alias, &n.Certificate, &n.Profile, &n.Clearance, &n.Role, &n.Member, &n.Holder, &n.Department, &n.UUID}
+	return []*string{&n.UID, &n.Name, &n.Mail, &n.Alias, &n.Certificate, &n.SMIME, &n.Profile, &n.Clearance, &n.Role, &n.Member, &n.Holder, &n.Department, &n.UUID}
 }
 
 // DefaultNames are those of our own schema.
 func DefaultNames() Names {
 	return Names{
-		"uid", "displayName", "mail", "mailAlternateAddress", "userCertificate;binary", "cmmpdCipherProfile", "cmmpdClearance", "cmmpdRole",
+		"uid", "displayName", "mail", "mailAlternateAddress", "userCertificate;binary", "userSMIMECertificate;binary", "cmmpdCipherProfile", "cmmpdClearance", "cmmpdRole",
 		"member", "roleOccupant", "ou", "entryUUID",
 	}
 }
@@ -91,7 +93,14 @@ func (n Names) list() []string {
 	for _, f := range n.fields() {
 		out = append(out, *f)
 	}
-	return out
+	// userSMIMECertificate has no syntax that asks for ;binary: OpenLDAP knows it without alone.
+	return append(out, bare(n.SMIME))
+}
+
+// bare is an attribute's name without options.
+func bare(name string) string {
+	name, _, _ = strings.Cut(name, ";")
+	return name
 }
 
 // read makes an Entry of what the directory answered. Values that are not what they
@@ -121,10 +130,12 @@ func (n Names) read(e *ldap.Entry) Entry {
 		}
 	}
 	// Whether the answer says userCertificate or userCertificate;binary is the server's taste.
-	base, _, _ := strings.Cut(n.Certificate, ";")
 	for _, a := range e.Attributes {
-		if name, _, _ := strings.Cut(a.Name, ";"); strings.EqualFold(name, base) {
+		switch name := bare(a.Name); {
+		case strings.EqualFold(name, bare(n.Certificate)):
 			out.Certificates = append(out.Certificates, a.ByteValues...)
+		case strings.EqualFold(name, bare(n.SMIME)):
+			out.SMIME = append(out.SMIME, a.ByteValues...)
 		}
 	}
 	out.Kind = n.kind(e)

@@ -1,12 +1,13 @@
 package smime
 
 import (
+	"bytes"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"strings"
 
 	"cmmpd/internal/mail"
-	"cmmpd/smime/cms"
 	"cmmpd/smime/trust"
 )
 
@@ -22,10 +23,8 @@ type judged struct {
 // judge checks all certificates of c for encryption.
 func (g *Gateway) judge(c Candidate) []judged {
 	var out []judged
-	for _, der := range c.Certificates[:min(len(c.Certificates), maxCertificates)] {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			g.o.Log.Warn("a certificate of the directory cannot be read", "address", c.Address.String(), "error", err)
+	for _, cert := range g.certificates(c) {
+		if cert == nil {
 			out = append(out, judged{})
 			continue
 		}
@@ -33,6 +32,30 @@ func (g *Gateway) judge(c Candidate) []judged {
 	}
 	return out
 }
+
+// certificates are those of c, each once, maxCertificates at most; nil stands for one that cannot be read.
+func (g *Gateway) certificates(c Candidate) []*x509.Certificate {
+	var out []*x509.Certificate
+	for _, der := range c.Certificates[:min(len(c.Certificates), maxCertificates)] {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			g.o.Log.Warn("a certificate of the directory cannot be read", "address", c.Address.String(), "error", err)
+			cert = nil
+		}
+		out = append(out, cert)
+	}
+	for _, s := range g.statements(c) {
+		for _, cert := range s.Certificates {
+			if !authority(cert) && len(out) < maxCertificates && !slices.ContainsFunc(out, cert.Equal) {
+				out = append(out, cert)
+			}
+		}
+	}
+	return out
+}
+
+// authority says whether c is one of the certificates above a person's.
+func authority(c *x509.Certificate) bool { return c.IsCA || bytes.Equal(c.RawSubject, c.RawIssuer) }
 
 func (c Candidate) binding() trust.Binding {
 	return trust.Binding{Address: c.Address, Aliases: c.Aliases, Directory: c.FromDirectory}
@@ -52,15 +75,10 @@ func (g *Gateway) Choose(c Candidate) (Usable, error) {
 	if best == nil {
 		return Usable{}, unusable(c.Address, all)
 	}
-	u := Usable{Candidate: c, Cert: best, Transport: cms.OAEPSHA256}
-	if strings.EqualFold(c.Profile, profileOld) {
-		u.Transport = cms.PKCS1v15
-	}
+	u := Usable{Candidate: c, Cert: best}
+	u.GCM, u.Transport = g.reads(c, best)
 	return u, nil
 }
-
-// profileOld marks a person whose client knows nothing newer than PKCS #1 v1.5.
-const profileOld = "pkcs1v15"
 
 func newer(a, b *x509.Certificate) bool {
 	if !a.NotBefore.Equal(b.NotBefore) {

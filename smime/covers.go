@@ -1,7 +1,6 @@
 package smime
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -41,9 +40,8 @@ func (g *Gateway) Readers(p Protection, people []Candidate) []mail.Address {
 	}
 	var out []mail.Address
 	for _, person := range people {
-		for _, der := range person.Certificates[:min(len(person.Certificates), maxCertificates)] {
-			cert, err := x509.ParseCertificate(der)
-			if err == nil && slices.ContainsFunc(p.Enveloped.Recipients, func(r cms.RecipientInfo) bool { return r.Matches(cert) }) {
+		for _, cert := range g.certificates(person) {
+			if cert != nil && slices.ContainsFunc(p.Enveloped.Recipients, func(r cms.RecipientInfo) bool { return r.Matches(cert) }) {
 				out = append(out, person.Address)
 				break
 			}

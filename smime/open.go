@@ -2,6 +2,7 @@ package smime
 
 import (
 	"bytes"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -35,7 +36,10 @@ type Opened struct {
 // Invalid, for everything that can be wrong with the key or the ciphertext.
 func (g *Gateway) Open(raw []byte, x *message.Index, k cms.KeyOpener) (*Opened, error) {
 	p := g.Inspect(raw, x)
-	if p.Kind != Encrypted {
+	switch {
+	case p.Kind == EncryptedBroken:
+		return nil, mail.E(mail.Invalid, "the message could not be decrypted", errors.New(p.Reason))
+	case p.Kind != Encrypted:
 		return nil, mail.E(mail.Invalid, "the message is not encrypted", nil)
 	}
 	entity, err := p.Enveloped.Decrypt(k)

@@ -18,7 +18,8 @@ import (
 	"cmmpd/smime/trust"
 )
 
-// Seal returns the message encrypted by AES-256 to o.Recipients and to nobody else.
+// Seal returns the message encrypted by AES-256 to o.Recipients and to nobody else, in
+// the strongest form that all of them read (CipherFor).
 // Within, the author's header stands with the body (RFC 9788) and, where the
 // sender's domain has a signing authority, under its signature; outside, the subject
 // is "[...]". No copy names a blind recipient, but for o.BccOf in their own.
@@ -50,11 +51,12 @@ func (g *Gateway) Seal(raw []byte, x *message.Index, o SealOptions) ([]byte, err
 	if entity, err = g.sign(entity, o.Sender, hasBinary(x.Root)); err != nil {
 		return nil, mail.E(mail.Internal, "", err)
 	}
-	der, err := cms.Encrypt(g.o.Rand, cms.AES256CBC, cms.Data, entity, recipients(o.Recipients))
+	cipher := CipherFor(o.Recipients)
+	der, err := cms.Encrypt(g.o.Rand, cipher, cms.Data, entity, recipients(o.Recipients))
 	if err != nil {
 		return nil, mail.E(mail.Internal, "", fmt.Errorf("encrypting: %w", err))
 	}
-	return assemble(f.trace, outer, der), nil
+	return assemble(f.trace, outer, cipher, der), nil
 }
 
 var labelName = regexp.MustCompile(`^[a-z0-9-]{0,64}$`)
@@ -212,9 +214,13 @@ func (g *Gateway) boundary() (string, error) {
 }
 
 // assemble is the sealed message.
-func assemble(trace []byte, outer []field, der []byte) []byte {
-	const content = "MIME-Version: 1.0\r\n" +
-		"Content-Type: application/pkcs7-mime; smime-type=enveloped-data;\r\n name=\"smime.p7m\"\r\n" +
+func assemble(trace []byte, outer []field, cipher cms.Cipher, der []byte) []byte {
+	kind := "enveloped-data"
+	if cipher.Authenticated() {
+		kind = "authEnveloped-data" // RFC 8551, section 3.2.2
+	}
+	content := "MIME-Version: 1.0\r\n" +
+		"Content-Type: application/pkcs7-mime; smime-type=" + kind + ";\r\n name=\"smime.p7m\"\r\n" +
 		"Content-Transfer-Encoding: base64\r\n" +
 		"Content-Disposition: attachment; filename=\"smime.p7m\"\r\n\r\n"
 	n := len(trace) + len(content) + base64Len(len(der))

@@ -56,15 +56,17 @@ type Candidate struct {
 	Aliases       []mail.Address // their other addresses, which their certificate may name instead
 	Name          string
 	Certificates  [][]byte // DER
-	Profile       string   // "oaep", "pkcs1v15" or "", the directory's cmmpdCipherProfile
+	SMIME         [][]byte // userSMIMECertificate (RFC 2798, section 2.8): further certificates, and what their client reads
+	Profile       string   // the directory's cmmpdCipherProfile: ProfileGCM, ProfileOAEP, ProfileOld, or ""
 	FromDirectory bool
 }
 
-// Usable is a candidate with the certificate to encrypt to.
+// Usable is a candidate with the certificate to encrypt to, and what they can read.
 type Usable struct {
 	Candidate
 	Cert      *x509.Certificate
-	Transport cms.KeyTransport
+	GCM       bool             // AES-256-GCM; AES-256-CBC everybody reads
+	Transport cms.KeyTransport // of an RSA key; an elliptic curve's agrees on a key either way
 }
 
 // Kind is how a message is protected, judged by its root entity alone: an encrypted

@@ -223,7 +223,7 @@ func TestOpenUnverified(t *testing.T) {
 	} {
 		der, err := cms.Encrypt(rand.Reader, cms.AES256CBC, cms.Data, []byte(c.entity), to)
 		w.must(err)
-		raw := assemble(nil, []field{{"from", []byte("From: " + c.author + "@health.gov.example\r\n")}}, der)
+		raw := assemble(nil, []field{{"from", []byte("From: " + c.author + "@health.gov.example\r\n")}}, cms.AES256CBC, der)
 		o := w.open(raw, "carol")
 		if o.Signature.Status != c.want || o.Protected || string(o.Entity) != c.entity {
 			t.Errorf("%s: %+v", name, o.Signature)
@@ -240,7 +240,7 @@ func TestOpenUnverified(t *testing.T) {
 	for i := len(der) - 1; i > len(der)-64; i-- {
 		bad := bytes.Clone(der)
 		bad[i] ^= 0x80
-		raw := assemble(nil, nil, bad)
+		raw := assemble(nil, nil, cms.AES256CBC, bad)
 		o, err := w.gw.Open(raw, parse(raw), w.opener("carol"))
 		if err == nil {
 			if o.Signature.Status == Pass {

@@ -39,6 +39,7 @@ type attributesConfig struct {
 	Mail        string `toml:"mail"`
 	Alias       string `toml:"alias"`
 	Certificate string `toml:"certificate"`
+	SMIME       string `toml:"smime-certificate"`
 	Profile     string `toml:"cipher-profile"`
 	Clearance   string `toml:"clearance"`
 	Role        string `toml:"role"`
@@ -51,7 +52,7 @@ type attributesConfig struct {
 // all are the names by their keys.
 func (a *attributesConfig) all() map[string]string {
 	return map[string]string{
-		"uid": a.UID, "name": a.Name, "mail": a.Mail, "alias": a.Alias, "certificate": a.Certificate, "cipher-profile": a.Profile, "clearance": a.Clearance,
+		"uid": a.UID, "name": a.Name, "mail": a.Mail, "alias": a.Alias, "certificate": a.Certificate, "smime-certificate": a.SMIME, "cipher-profile": a.Profile, "clearance": a.Clearance,
 		"role": a.Role, "member": a.Member, "holder": a.Holder, "department": a.Department, "uuid": a.UUID,
 	}
 }

@@ -213,7 +213,7 @@ func smimeVerify(args []string) error {
 	if err != nil {
 		return err
 	}
-	d.line(0, "decrypted: %d octets; header protected: %v", len(o.Entity), o.Protected)
+	d.line(0, "decrypted: %d octets, %v; header protected: %v", len(o.Entity), g.Inspect(raw, x).Enveloped.Cipher, o.Protected)
 	if len(o.Differs) > 0 {
 		d.line(0, "fields outside that differ from what was sent: %s", strings.Join(o.Differs, ", "))
 	}

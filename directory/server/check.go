@@ -86,7 +86,7 @@ func (s *schema) checkValue(d description, v []byte, line int) error {
 	case t.name == "entryUUID":
 		ok = validUUID(string(v))
 	case t.name == "cmmpdCipherProfile":
-		ok = string(v) == "oaep" || string(v) == "pkcs1v15"
+		ok = slices.Contains([]string{"gcm", "oaep", "pkcs1v15"}, string(v))
 	case t.name == "cmmpdClearance" || t.name == "cmmpdRole":
 		ok = len(v) <= maxClearance && strings.Trim(string(v), "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 	}

@@ -72,7 +72,9 @@ func (in *Intake) keep(ctx context.Context, who *mail.Principal, acct mail.Accou
 			return m, none, err
 		}
 	}
-	p.decision = in.o.Policy.Decide(facts)
+	if p.decision = in.o.Policy.Decide(facts); p.decision.Action == policy.Seal {
+		p.envelopes = []envelope{{readers: []smime.Usable{owner}}}
+	}
 	in.record(p)
 	if err := refusal(p.decision); err != nil {
 		return m, none, err
@@ -84,7 +86,7 @@ func (in *Intake) keep(ctx context.Context, who *mail.Principal, acct mail.Accou
 	if err != nil {
 		return m, none, err
 	}
-	o := smime.SealOptions{Recipients: []smime.Usable{owner}, Label: p.label, KeepBcc: true}
+	o := smime.SealOptions{Recipients: p.envelopes[0].readers, Label: p.label, KeepBcc: true}
 	if from := authors(m.Index); len(from) == 1 && who.MaySendAs(from[0]) {
 		o.Sender = from[0] // what they save in another's name, our domain does not sign
 	}

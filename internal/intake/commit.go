@@ -2,6 +2,7 @@ package intake
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -9,6 +10,7 @@ import (
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
 	"cmmpd/internal/policy"
+	"cmmpd/smime"
 	"cmmpd/storage"
 )
 
@@ -35,7 +37,8 @@ func (in *Intake) commit(ctx context.Context, p *passage) error {
 		in.o.Log.Info("more than one author", "id", string(p.env.ID)) // kept: only a submission must say who wrote it
 	}
 	in.o.Log.Info("accepted", "id", string(p.env.ID), "protocol", p.env.Client.Protocol, "client", p.env.Client.Remote,
-		"bytes", len(p.text), "mailboxes", len(p.mailboxes), "queued", items, "label", string(p.label), "action", p.decision.Action.String())
+		"bytes", len(p.text), "mailboxes", len(p.mailboxes), "queued", items, "label", string(p.label), "action", p.decision.Action.String(),
+		"cipher", p.ciphers())
 	return nil
 }
 
@@ -55,11 +58,25 @@ func (in *Intake) record(p *passage) {
 		e.Detail["reason"] = p.decision.Text()
 	case p.decision.Action == policy.Seal:
 		e.Type = audit.MailSealed
+		e.Detail["cipher"] = p.ciphers()
+	case p.protection.Enveloped != nil:
+		e.Detail["cipher"] = p.protection.Enveloped.Cipher.String() // its author's choice
 	}
 	if p.env.Sender != nil {
 		e.Actor = p.env.Sender.UID
 	}
 	in.o.Audit.Note(e)
+}
+
+// ciphers says how the sealed copies are encrypted, each way once: "aes-256-gcm (ecdh, rsa-oaep)".
+// Empty: nothing is sealed.
+func (p *passage) ciphers() string {
+	var ways []string
+	for _, e := range p.envelopes {
+		ways = append(ways, smime.CipherFor(e.readers).String()+" ("+strings.Join(smime.Transports(e.readers), ", ")+")")
+	}
+	slices.Sort(ways)
+	return strings.Join(slices.Compact(ways), "; ")
 }
 
 // maxListed bounds the recipients that a record names.

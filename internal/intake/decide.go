@@ -38,7 +38,9 @@ func (in *Intake) decide(ctx context.Context, p *passage) error {
 			return err
 		}
 	}
-	p.decision = in.o.Policy.Decide(facts)
+	if p.decision = in.o.Policy.Decide(facts); p.decision.Action == policy.Seal {
+		p.envelopes = p.seals()
+	}
 	in.record(p)
 	return refusal(p.decision)
 }

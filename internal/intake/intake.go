@@ -164,6 +164,7 @@ type passage struct {
 	protection smime.Protection
 	decision   policy.Decision
 	usable     map[string]smime.Usable // whom Seal encrypts to, by mailbox.key
+	envelopes  []envelope              // the copies to be sealed
 
 	// protect
 	bodies []storage.Body

@@ -15,10 +15,47 @@ import (
 // sealWait is how long a message waits for the memory that sealing it takes.
 const sealWait = 30 * time.Second
 
-// protect makes the bodies to keep and to send: the text as it is, or sealed. Readers whom the
-// message names share one sealed copy; each of the others has an envelope of their own,
-// which names nobody else (RFC 8551, section 3.3). release gives back the
-// memory that the copies take.
+// envelope is one sealed copy of a message.
+type envelope struct {
+	to      []mailbox // who gets it
+	readers []smime.Usable
+	bccOf   *mail.Address // it is for one blind recipient, by this address
+}
+
+// seals says which sealed copies a message needs. Readers whom it names share one; each of
+// the others has an envelope of their own, which names nobody else (RFC 8551, section 3.3).
+// The author reads each copy of a submission.
+func (p *passage) seals() []envelope {
+	var named envelope
+	var out []envelope
+	for i, blind := range p.blind() {
+		m := p.mailboxes[i]
+		if !blind {
+			named.to = append(named.to, m)
+			continue
+		}
+		e := envelope{to: []mailbox{m}}
+		if p.path == policy.Submission { // from outside it may be a list of theirs that led here
+			e.bccOf = &m.via[0]
+		}
+		out = append(out, e)
+	}
+	if len(named.to) > 0 {
+		out = append([]envelope{named}, out...)
+	}
+	for i := range out {
+		for _, m := range out[i].to {
+			out[i].readers = append(out[i].readers, p.usable[m.key()])
+		}
+		if p.path == policy.Submission {
+			out[i].readers = append(out[i].readers, p.usable[accountKey(p.sender.Account)])
+		}
+	}
+	return out
+}
+
+// protect makes the bodies to keep and to send: the text as it is, or sealed. release gives
+// back the memory that the copies take.
 func (in *Intake) protect(ctx context.Context, p *passage) (release func(), err error) {
 	if p.decision.Action != policy.Seal {
 		b := storage.Body{Data: p.text, Index: p.index, Label: p.label}
@@ -28,33 +65,15 @@ func (in *Intake) protect(ctx context.Context, p *passage) (release func(), err 
 		p.bodies = []storage.Body{b}
 		return func() {}, nil
 	}
-	blind := p.blind()
-	var named, alone []mailbox
-	for i, m := range p.mailboxes {
-		if blind[i] {
-			alone = append(alone, m)
-		} else {
-			named = append(named, m)
-		}
-	}
-	copies := len(alone) + min(len(named), 1)
-	release, err = in.room(ctx, len(p.text), copies)
+	release, err = in.room(ctx, len(p.text), len(p.envelopes))
 	if err != nil {
 		return nil, err
 	}
-	if len(named) > 0 {
-		err = in.sealFor(p, named, nil)
-	}
-	for i := 0; i < len(alone) && err == nil; i++ {
-		var bcc *mail.Address
-		if p.path == policy.Submission { // from outside it may be a list of theirs that led here
-			bcc = &alone[i].via[0]
+	for _, e := range p.envelopes {
+		if err := in.sealIn(p, e); err != nil {
+			release()
+			return nil, err
 		}
-		err = in.sealFor(p, alone[i:i+1], bcc)
-	}
-	if err != nil {
-		release()
-		return nil, err
 	}
 	return release, nil
 }
@@ -74,23 +93,19 @@ func (in *Intake) room(ctx context.Context, size, copies int) (release func(), e
 	return func() { in.o.Memory.Release(n) }, nil
 }
 
-// sealFor adds the sealed copy for some mailboxes and the sender. Only of a submission
-// do we know the author: the domain signs nothing that comes from outside.
-func (in *Intake) sealFor(p *passage, to []mailbox, bccOf *mail.Address) error {
-	o := smime.SealOptions{Label: p.label, BccOf: bccOf}
-	for _, m := range to {
-		o.Recipients = append(o.Recipients, p.usable[m.key()])
-	}
+// sealIn adds a sealed copy. Only of a submission do we know the author: the domain signs
+// nothing that comes from outside.
+func (in *Intake) sealIn(p *passage, e envelope) error {
+	o := smime.SealOptions{Label: p.label, Recipients: e.readers, BccOf: e.bccOf}
 	if p.path == policy.Submission {
 		o.Sender = p.sender.Address
-		o.Recipients = append(o.Recipients, p.usable[accountKey(p.sender.Account)])
 	}
 	sealed, err := in.o.Gateway.Seal(p.text, p.index, o)
 	if err != nil {
 		return err
 	}
 	b := storage.Body{Data: sealed, Index: message.Parse(sealed, in.o.Message), Label: p.label}
-	if err := in.address(p, &b, to); err != nil {
+	if err := in.address(p, &b, e.to); err != nil {
 		return err
 	}
 	p.bodies = append(p.bodies, b)

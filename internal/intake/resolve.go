@@ -127,7 +127,7 @@ func (in *Intake) author(ctx context.Context, p *passage) (directory.Entry, erro
 // candidate is an entry as smime knows people.
 func candidate(e directory.Entry) smime.Candidate {
 	return smime.Candidate{
-		Address: e.Address, Aliases: e.Aliases, Name: e.Name, Certificates: e.Certificates, Profile: e.Profile, FromDirectory: true,
+		Address: e.Address, Aliases: e.Aliases, Name: e.Name, Certificates: e.Certificates, SMIME: e.SMIME, Profile: e.Profile, FromDirectory: true,
 	}
 }
 

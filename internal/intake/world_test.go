@@ -49,6 +49,7 @@ type world struct {
 	notes  *notes
 	in     *Intake
 	crl    string
+	change func(ldif string) // of the directory
 }
 
 // shelf keeps deliveries for looking at, or fails.
@@ -171,6 +172,12 @@ func (w *world) directory() {
 	w.must(err)
 	w.dir, err = directory.New(directory.Options{Dial: s.Dial, Trusted: true, BaseDN: base})
 	w.must(err)
+	w.change = func(ldif string) {
+		w.t.Helper()
+		_, err := s.Import(context.Background(), strings.NewReader(ldif), "test")
+		w.must(err)
+		w.dir.Changed()
+	}
 	w.t.Cleanup(func() {
 		w.dir.Close()
 		_ = s.Shutdown(context.Background())

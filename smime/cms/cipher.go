@@ -198,13 +198,23 @@ func paddingSize(block []byte) (n, ok int) {
 	return subtle.ConstantTimeSelect(ok, n, 0), ok
 }
 
-// sealGCM encrypts plain into dst's spare room and returns it with the tag at its end.
-func (c contentCipher) sealGCM(key, dst, plain, aad []byte) ([]byte, error) {
+// sealGCM encrypts buf in place and puts the tag into tag, which lies behind buf in the same
+// array.
+func (c contentCipher) sealGCM(key, buf, tag, aad []byte) error {
 	g, err := c.gcm(key)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return g.Seal(dst, c.iv, plain, aad), nil
+	n := len(buf)
+	behind := buf[n : n+gcmTag] // Seal writes the tag there
+	var kept [gcmTag]byte
+	copy(kept[:], behind)
+	sealed := g.Seal(buf[:0], c.iv, buf, aad)
+	var made [gcmTag]byte
+	copy(made[:], sealed[n:])
+	copy(behind, kept[:])
+	copy(tag, made[:])
+	return nil
 }
 
 // openGCM decrypts sealed, and nothing comes out unless tag is right.

@@ -111,14 +111,15 @@ func encryptGCM(rnd io.Reader, c Cipher, key []byte, contentType OID, plain, rec
 		aad = setOf(derSet, [][]byte{contentTypeAttr})
 		attrs = pieces{setOf(derExplicit|1, [][]byte{contentTypeAttr})}
 	}
-	sealed, err := cc.sealGCM(key, make([]byte, 0, len(plain)+gcmTag), plain, aad)
-	if err != nil {
+	content := wrap(derSequence, pieces{contentType.der(), cc.algorithm().der()}, wrap(derContext, pieces{plain}))
+	tail := append(attrs, tlv(derOctetString, make([]byte, gcmTag))) // what follows the content
+	out := contentInfo(AuthEnvelopedData, wrap(derSequence, pieces{small(0), recipients}, content, tail)).join()
+	end := len(out) - tail.size()
+	if err := cc.sealGCM(key, out[end-len(plain):end], out[len(out)-gcmTag:], aad); err != nil {
+		clear(out) // it holds the plain text
 		return nil, err
 	}
-	encrypted, mac := sealed[:len(plain)], sealed[len(plain):]
-	content := wrap(derSequence, pieces{contentType.der(), cc.algorithm().der()}, wrap(derContext, pieces{encrypted}))
-	head := pieces{small(0), recipients}
-	return contentInfo(AuthEnvelopedData, wrap(derSequence, head, content, attrs, pieces{tlv(derOctetString, mac)})).join(), nil
+	return out, nil
 }
 
 // encryptKey makes the RecipientInfo for one recipient and says whether it is a

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,5 +69,54 @@ func TestSMIMECommands(t *testing.T) {
 	holds(s.must("", program, "smime", "inspect", plain), "text/plain, 5 octets")
 	if code, out := s.code("smime", "verify", "--config", config, plain); code != 1 || !strings.Contains(out, "not signed") {
 		t.Errorf("verify of plain mail: %d %s", code, out)
+	}
+}
+
+// TestGCM marks two people as readers of AES-GCM: mail between them is AuthEnvelopedData, which
+// OpenSSL opens, and with one more reader, who is not marked, it is AES-CBC for all.
+func TestGCM(t *testing.T) {
+	testkit.Need(t, "curl")
+	testkit.Need(t, "openssl")
+	s := newSite(t)
+	var ldif strings.Builder
+	for _, uid := range []string{"alice", "carol"} {
+		fmt.Fprintf(&ldif, "dn: uid=%s,ou=people,dc=gov,dc=example\nchangetype: modify\nreplace: cmmpdCipherProfile\ncmmpdCipherProfile: gcm\n\n", uid)
+	}
+	s.must(ldif.String(), program, "directory", "import", "--config", s.path("cmmpd.toml"), "--user", "admin", "--password-file", s.path("people", "admin", "password"))
+	for _, c := range []struct {
+		to                 []string
+		kind, structure    string
+		readers, strangers []string
+	}{
+		{[]string{carol}, "authEnveloped-data", "CMS AuthEnvelopedData, aes-256-gcm, 2 recipients", []string{"carol"}, []string{"bob", "erin"}},
+		{[]string{carol, erin}, "enveloped-data", "CMS EnvelopedData, aes-256-cbc, 3 recipients", []string{"carol", "erin"}, []string{"bob"}},
+	} {
+		if out, err := s.send("alice", alice, c.to, mailOf(alice, strings.Join(c.to, ", "), "[CONFIDENTIAL] needle", "needle in the text")); err != nil {
+			t.Fatal(err, out)
+		}
+		for _, reader := range append(c.readers, "alice") {
+			raw := s.last(c.readers[0], "INBOX")
+			if strings.Contains(raw, "needle") || !strings.Contains(raw, "smime-type="+c.kind+";") {
+				t.Fatalf("%v: served as\n%s", c.to, raw)
+			}
+			if out := s.must(raw, program, "smime", "inspect", "-"); !strings.Contains(out, c.structure) {
+				t.Errorf("%v: inspect says %s", c.to, out)
+			}
+			inner := s.must(raw, "openssl", "cms", "-decrypt", "-recip", s.path("people", reader, "cert.pem"), "-inkey", s.path("people", reader, "key.pem"))
+			if text := s.must(inner, "openssl", "cms", "-verify", "-CAfile", s.path("pki", "ca.pem")); !strings.Contains(text, "needle in the text") || !strings.Contains(text, "[CONFIDENTIAL] needle") {
+				t.Errorf("%v: %s reads\n%s", c.to, reader, text)
+			}
+		}
+		for _, other := range c.strangers {
+			if out, err := s.run(s.last(c.readers[0], "INBOX"), "openssl", "cms", "-decrypt", "-recip", s.path("people", other, "cert.pem"), "-inkey", s.path("people", other, "key.pem")); err == nil {
+				t.Errorf("%v: %s reads\n%s", c.to, other, out)
+			}
+		}
+	}
+	out := s.must("", program, "audit", "export", "--config", s.path("cmmpd.toml"), "--format", "jsonl")
+	for _, want := range []string{`"cipher":"aes-256-gcm (ecdh, rsa-oaep)"`, `"cipher":"aes-256-cbc (ecdh, rsa-oaep)"`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%s is not on record", want)
+		}
 	}
 }

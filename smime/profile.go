@@ -1,0 +1,130 @@
+package smime
+
+import (
+	"crypto/x509"
+	"errors"
+	"slices"
+	"strings"
+
+	"cmmpd/smime/cms"
+	"cmmpd/smime/trust"
+)
+
+// The values of cmmpdCipherProfile: what the client of a person reads. Each reads what
+// stands below it.
+const (
+	ProfileGCM  = "gcm"      // AES-256-GCM (AuthEnvelopedData, RFC 5083), and keys sent by RSAES-OAEP
+	ProfileOAEP = "oaep"     // AES-256-CBC, and keys sent by RSAES-OAEP with SHA-256
+	ProfileOld  = "pkcs1v15" // AES-256-CBC, and keys sent by RSAES-PKCS1-v1_5
+)
+
+// reads is what c reads with the certificate chosen for them: what the directory says; else
+// what their own client said in a userSMIMECertificate with this certificate; else
+// ProfileOAEP.
+func (g *Gateway) reads(c Candidate, chosen *x509.Certificate) (gcm bool, transport cms.KeyTransport) {
+	switch strings.ToLower(c.Profile) {
+	case ProfileGCM:
+		return true, cms.OAEPSHA256
+	case ProfileOAEP:
+		return false, cms.OAEPSHA256
+	case ProfileOld:
+		return false, cms.PKCS1v15
+	case "":
+	default:
+		g.o.Log.Warn("a cipher profile that does not exist", "address", c.Address.String(), "profile", c.Profile)
+	}
+	said, all := false, cms.Abilities{GCM: true, OAEP: true}
+	for _, s := range g.statements(c) {
+		if !slices.ContainsFunc(s.Certificates, chosen.Equal) {
+			continue
+		}
+		a, err := g.abilities(c, s, chosen)
+		if err != nil {
+			g.o.Log.Warn("what a userSMIMECertificate says of its owner's client does not count", "address", c.Address.String(), "error", err)
+			continue
+		}
+		said, all = true, cms.Abilities{GCM: all.GCM && a.GCM, OAEP: all.OAEP && a.OAEP} // their oldest client shall read it
+	}
+	switch {
+	case !said || all.OAEP:
+		return said && all.GCM, cms.OAEPSHA256
+	default:
+		return all.GCM, cms.PKCS1v15
+	}
+}
+
+// The bounds of what is looked at of userSMIMECertificate.
+const (
+	maxStatements    = 8       // values
+	maxStatementSize = 1 << 20 // bytes of one
+)
+
+// statements are the values of userSMIMECertificate that can be read. Nothing in them has
+// been verified.
+func (g *Gateway) statements(c Candidate) []*cms.Signed {
+	var out []*cms.Signed
+	for _, der := range c.SMIME[:min(len(c.SMIME), maxStatements)] {
+		s, err := cms.ParseSigned(der, cms.Limits{Size: maxStatementSize, Certificates: maxCertificates})
+		if err != nil {
+			g.o.Log.Warn("a userSMIMECertificate of the directory cannot be read", "address", c.Address.String(), "error", err)
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// abilities are what s says, if the signature is good and made by c: with the chosen key,
+// or with one that may sign for c. What is signed is of no meaning and mostly absent
+// (RFC 2798, section 2.8).
+func (g *Gateway) abilities(c Candidate, s *cms.Signed, chosen *x509.Certificate) (cms.Abilities, error) {
+	if len(s.Signers) != 1 {
+		return cms.Abilities{}, errors.New("not signed by exactly one")
+	}
+	var content []byte
+	if s.Content == nil {
+		content = []byte{}
+	}
+	r, err := s.Verify(0, content)
+	if err != nil {
+		return cms.Abilities{}, err
+	}
+	if r.Capabilities == nil {
+		return cms.Abilities{}, errors.New("it names no capabilities")
+	}
+	if !r.Cert.Equal(chosen) {
+		if t := g.o.Trust.Check(r.Cert, trust.Sign, c.binding(), s.Certificates...); !t.Usable {
+			return cms.Abilities{}, lastStep(t)
+		}
+	}
+	return cms.AbilitiesOf(r.Capabilities), nil
+}
+
+// CipherFor is how a copy for these readers is encrypted: by AES-256-GCM if all of them read
+// it, else by AES-256-CBC.
+func CipherFor(readers []Usable) cms.Cipher {
+	for _, r := range readers {
+		if !r.GCM {
+			return cms.AES256CBC
+		}
+	}
+	return cms.AES256GCM
+}
+
+// Transports are the ways by which these readers get the key, each once: "rsa-oaep",
+// "rsa-pkcs1v15", "ecdh".
+func Transports(readers []Usable) []string {
+	var out []string
+	for _, r := range readers {
+		way := "rsa-oaep"
+		switch {
+		case r.Cert.PublicKeyAlgorithm != x509.RSA:
+			way = "ecdh"
+		case r.Transport == cms.PKCS1v15:
+			way = "rsa-pkcs1v15"
+		}
+		out = append(out, way)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
