@@ -70,11 +70,11 @@ func (s *session) unselect() {
 func (s *session) newView(mbox *storage.Mailbox, readOnly bool) (v *view, unseen int, st storage.State) {
 	v = &view{mbox: mbox, readOnly: readOnly, noRecent: s.has(rev2)}
 	v.stop = mbox.Watch(s.ctx, s.c.wake)
-	first := v.claim()
+	first, last := v.claim()
 	v.uids, unseen, st = mbox.UIDs()
 	v.modseq = st.HighestModSeq
 	v.top = st.UIDNext - 1
-	v.addRecent(first, v.top)
+	v.addRecent(first, last)
 	v.keywords = len(mbox.Keywords())
 	return v, unseen, st
 }
@@ -86,10 +86,12 @@ func (v *view) close() {
 }
 
 // claim makes what is new \Recent for this session; a read-only session sees it as
-// recent and leaves it so for others (RFC 3501, section 2.3.2).
-func (v *view) claim() uint32 {
+// recent and leaves it so for others (RFC 3501, section 2.3.2). What comes between the claim
+// and a look into the mailbox is for whoever claims next.
+func (v *view) claim() (first, last uint32) {
 	if v.readOnly {
-		return v.mbox.State().FirstRecent
+		st := v.mbox.State()
+		return st.FirstRecent, st.UIDNext - 1
 	}
 	return v.mbox.ClaimRecent()
 }
@@ -185,9 +187,9 @@ func (v *view) pull() (changed []storage.Msg, added int, err error) {
 	if st.HighestModSeq == v.modseq && st.UIDNext-1 == v.top {
 		return nil, 0, nil
 	}
-	var first uint32
+	var first, last uint32
 	if st.UIDNext-1 > v.top {
-		first = v.claim()
+		first, last = v.claim()
 	}
 	ch, err := v.mbox.Changes(v.modseq)
 	if err != nil {
@@ -208,9 +210,7 @@ func (v *view) pull() (changed []storage.Msg, added int, err error) {
 		v.top = m.UID
 	}
 	v.top = max(v.top, st.UIDNext-1)
-	if first > 0 {
-		v.addRecent(first, v.top)
-	}
+	v.addRecent(first, last)
 	return ch.Changed[:known], len(ch.Changed) - known, nil
 }
 

@@ -73,27 +73,27 @@ func (m *mailbox) state() State {
 }
 
 // ClaimRecent makes the caller's session the one that sees as \Recent what no session has claimed before: UIDs from
-// firstUID on (RFC 3501, section 2.3.2). The claim is flushed late. If it cannot be written, nothing is recent.
-func (m *Mailbox) ClaimRecent() (firstUID uint32) {
+// first to last (RFC 3501, section 2.3.2); none if first is greater. The claim is flushed late. If it cannot be written,
+// nothing is recent.
+func (m *Mailbox) ClaimRecent() (first, last uint32) {
 	a := m.m.account
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	firstUID = math.MaxUint32
 	err := m.m.store.commit(context.Background(), &commit{lazy: true}, func(b *build) error {
 		x, err := b.box(a, m.m.key)
 		if err != nil {
 			return err
 		}
-		firstUID = x.c.firstRecent
+		first, last = x.c.firstRecent, x.c.uidNext-1
 		if x.c.firstRecent != x.c.uidNext || x.c.recent != 0 {
 			x.c.firstRecent, x.c.recent, x.changed = x.c.uidNext, 0, true
 		}
 		return nil
 	})
 	if err != nil {
-		return math.MaxUint32
+		return 1, 0
 	}
-	return firstUID
+	return first, last
 }
 
 // Snapshot is all messages, ascending by UID, and the state at the same moment.
