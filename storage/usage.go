@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"fmt"
 
 	"cmmpd/internal/mail"
 )
@@ -22,7 +23,14 @@ func (u *usage) add(c counters) {
 	u.size += uint64(c.size)
 }
 
-var errOverQuota = mail.E(mail.OverQuota, "the mailbox is full", nil)
+// FullError is the cause of an error of kind mail.OverQuota: the accounts that have no room for the act.
+type FullError struct{ Accounts []mail.AccountID }
+
+func (e *FullError) Error() string { return fmt.Sprintf("over quota: %v", e.Accounts) }
+
+func errOverQuota(accounts ...mail.AccountID) error {
+	return mail.E(mail.OverQuota, "the mailbox is full", &FullError{accounts})
+}
 
 // usage is what an account held before this commit.
 func (b *build) usage(account uint32) (usage, error) {
@@ -47,6 +55,7 @@ func (s *Store) addUp(account uint32) (usage, error) {
 // keepUsage keeps the usage of the accounts whose mailboxes this commit changes. It refuses what makes an account larger than its quota;
 // what makes it smaller, or moves mail within it, is always good.
 func (b *build) keepUsage() error {
+	var full []mail.AccountID
 	for i, x := range b.boxes {
 		if first(b.boxes, x.key.account) != i {
 			continue
@@ -70,9 +79,12 @@ func (b *build) keepUsage() error {
 		u.messages += after.messages - before.messages
 		u.size += after.size - before.size
 		if q := b.store.o.Quota; q > 0 && after.size > before.size && u.size > uint64(q) {
-			return errOverQuota
+			full = append(full, x.account.id)
 		}
 		b.put(keyOf(keyUsage, x.key.account), u.encode())
+	}
+	if len(full) > 0 {
+		return errOverQuota(full...)
 	}
 	return nil
 }
@@ -121,7 +133,7 @@ func (s *Store) Room(ctx context.Context, id mail.AccountID, n int64) error {
 	}
 	u, err := s.usageOf(a.no())
 	if err == nil && u.Size+max(n, 1) > u.Quota {
-		err = errOverQuota
+		err = errOverQuota(id)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"testing"
 
@@ -32,7 +33,8 @@ func TestQuota(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := deliver("a", "b"); mail.KindOf(err) != mail.OverQuota {
+	var full *FullError
+	if err := deliver("a", "b"); mail.KindOf(err) != mail.OverQuota || !errors.As(err, &full) || len(full.Accounts) != 1 || full.Accounts[0] != "a" {
 		t.Fatal(err)
 	}
 	if err := s.Room(ctx, "a", 0); err != nil {

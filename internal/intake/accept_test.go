@@ -2,7 +2,6 @@ package intake
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"errors"
 	"regexp"
@@ -497,34 +496,4 @@ func FuzzSplice(f *testing.F) {
 			t.Fatalf("%q becomes %q", raw, p.text)
 		}
 	})
-}
-
-// fullShelf is a store in which one account has no room.
-type fullShelf struct {
-	*shelf
-	full mail.AccountID
-}
-
-func (f fullShelf) Room(_ context.Context, id mail.AccountID, _ int64) error {
-	if id == f.full {
-		return mail.E(mail.OverQuota, "the mailbox is full", nil)
-	}
-	return nil
-}
-
-// A full mailbox is refused at RCPT; of a group, only the delivery can say.
-func TestResolveFullMailbox(t *testing.T) {
-	w := newWorld(t)
-	bob := mail.MustParseAddress("bob@works.gov.example")
-	entries, err := w.in.find(t.Context(), bob)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.in.o.Store = fullShelf{w.shelf, entries[0].Account}
-	for rcpt, want := range map[string]bool{"bob": true, "alice": false, "team": false} {
-		err := w.in.Resolve(t.Context(), &mail.Envelope{}, mail.MustParseAddress(rcpt+"@works.gov.example"))
-		if full := mail.KindOf(err) == mail.OverQuota; full != want || !want && err != nil {
-			t.Errorf("%s: %v", rcpt, err)
-		}
-	}
 }

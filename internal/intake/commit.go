@@ -14,8 +14,8 @@ import (
 	"cmmpd/storage"
 )
 
-// commit is the one durable act: after it the message is in every mailbox here, and in the
-// queue for those elsewhere.
+// commit is the one durable act: after it the message is in every mailbox here that is not full,
+// and in the queue for those elsewhere.
 func (in *Intake) commit(ctx context.Context, p *passage) error {
 	d := storage.Delivery{Bodies: p.bodies}
 	if p.label != "" && p.path == policy.Submission && p.env.Sender.Account != "" {
@@ -23,7 +23,7 @@ func (in *Intake) commit(ctx context.Context, p *passage) error {
 			d.Submitted = append(d.Submitted, storage.SubmittedLabel{Account: p.env.Sender.Account, MessageID: id, Label: p.label})
 		}
 	}
-	if _, err := in.o.Store.Deliver(ctx, d); err != nil {
+	if err := in.deliver(ctx, p, &d); err != nil {
 		return err
 	}
 	items := 0
@@ -37,8 +37,8 @@ func (in *Intake) commit(ctx context.Context, p *passage) error {
 		in.o.Log.Info("more than one author", "id", string(p.env.ID)) // kept: only a submission must say who wrote it
 	}
 	in.o.Log.Info("accepted", "id", string(p.env.ID), "protocol", p.env.Client.Protocol, "client", p.env.Client.Remote,
-		"bytes", len(p.text), "mailboxes", len(p.mailboxes), "queued", items, "label", string(p.label), "action", p.decision.Action.String(),
-		"cipher", p.ciphers())
+		"bytes", len(p.text), "mailboxes", len(p.mailboxes)-len(p.full), "full", len(p.full), "queued", items, "label", string(p.label),
+		"action", p.decision.Action.String(), "cipher", p.ciphers())
 	return nil
 }
 

@@ -108,9 +108,10 @@ func New(o Options) (*Intake, error) {
 
 // Accept takes a message from a submission (env.Sender is set) or from another server
 // (env.Sender is nil). When it returns without an error the message is durable and in
-// every recipient's mailbox, and in the queue for those elsewhere; when it returns an
-// error nothing of it is kept. The caller
-// has reserved len(raw) bytes with Reserve and must not change raw until Accept returns.
+// every recipient's mailbox, and in the queue for those elsewhere. If some mailboxes are full
+// (but not all), the others have it, and the sender has a report about those. When it
+// returns an error nothing of it is kept. The caller has reserved len(raw) bytes with
+// Reserve and must not change raw until Accept returns.
 func (in *Intake) Accept(ctx context.Context, env *mail.Envelope, raw []byte) (mail.ID, error) {
 	p := &passage{env: env, path: policy.Inbound}
 	if env.Sender != nil {
@@ -168,6 +169,10 @@ type passage struct {
 
 	// protect
 	bodies []storage.Body
+
+	// commit
+	full []mailbox // those that were left out
+	told bool      // the sender gets a report about them
 }
 
 // mailbox is one that gets the message, and how the envelope came to name it. Of one

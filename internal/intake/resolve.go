@@ -11,20 +11,34 @@ import (
 
 // Resolve says whether mail for rcpt would be taken: NotFound for an unknown local
 // address, Refused for a domain that is not ours unless one of our users writes and there
-// is a way, OverQuota for a mailbox that is full, Unavailable while the directory cannot say.
+// is a way, OverQuota for a mailbox that is full (of a group: all are), Unavailable while
+// the directory cannot say.
 func (in *Intake) Resolve(ctx context.Context, env *mail.Envelope, rcpt mail.Address) error {
 	if !in.local[rcpt.Domain] {
 		_, err := in.leaves(env, rcpt)
 		return err
 	}
 	entries, err := in.find(ctx, rcpt)
-	if err != nil || len(entries) > 1 { // of a group, only the delivery itself can say
+	if err != nil {
 		return err
 	}
-	if r, ok := in.o.Store.(rooms); ok {
-		return r.Room(ctx, entries[0].Account, 0)
+	return in.anyRoom(ctx, entries, env.Size)
+}
+
+// anyRoom is an error of kind OverQuota if none of the mailboxes has room for a message of
+// that size. If some have, the delivery itself sees to those that do not.
+func (in *Intake) anyRoom(ctx context.Context, entries []directory.Entry, size int64) error {
+	store, ok := in.o.Store.(rooms)
+	if !ok {
+		return nil
 	}
-	return nil
+	var err error
+	for _, e := range entries {
+		if err = store.Room(ctx, e.Account, size); mail.KindOf(err) != mail.OverQuota || err == nil {
+			return err
+		}
+	}
+	return err
 }
 
 // rooms is what a store can do that has quotas: say that a mailbox is full before the

@@ -43,11 +43,52 @@ type said struct {
 type saidRecipient struct {
 	Address, Server, Text string
 	Uncertain             bool // the server may have the message all the same
+	Full                  bool // it is the mailbox that is full
+}
+
+// report is what one says, and who says it when.
+type report struct {
+	kind  reportKind
+	host  string // ours
+	now   time.Time
+	until time.Time // how long the item is tried
+	it    *item
+}
+
+// Failure is what a report says that no item of the queue is behind.
+type Failure struct {
+	Hostname     string // ours
+	Sender       mail.Address
+	Time         time.Time
+	Confidential bool   // only who, when and which is said of the message
+	Header       []byte // the beginning of the message, with its header
+	Recipients   []Failed
+}
+
+// Failed is a recipient who does not get the message, and why.
+type Failed struct {
+	Address mail.Address
+	Status  string // RFC 3463
+	Text    string // ASCII, one line
+}
+
+// Report composes the report about a failure (RFC 3464).
+func Report(f Failure) ([]byte, error) {
+	it := &item{Version: itemVersion, From: f.Sender.String(), Accepted: f.Time.UnixMilli(), Confidential: f.Confidential}
+	for _, r := range f.Recipients {
+		it.To = append(it.To, recipient{Address: r.Address.String(), State: failed, Status: r.Status, Text: clean(r.Text)})
+	}
+	return report{kind: failure, host: f.Hostname, now: f.Time, it: it}.compose(f.Header)
+}
+
+func (q *Queue) compose(kind reportKind, it *item, header []byte) ([]byte, error) {
+	return report{kind, q.o.Hostname, q.o.Now(), it.accepted().Add(q.o.Lifetime), it}.compose(header)
 }
 
 // compose makes a report (RFC 3464, as multipart/report of RFC 6522) about the recipients whom it concerns. header is
 // the beginning of the message; of confidential mail only who, when and which is taken from it.
-func (q *Queue) compose(kind reportKind, it *item, header []byte) ([]byte, error) {
+func (r report) compose(header []byte) ([]byte, error) {
+	kind, it := r.kind, r.it
 	concerned := it.in(failed)
 	subject := "Undelivered mail 郵件未能送達"
 	switch {
@@ -57,7 +98,7 @@ func (q *Queue) compose(kind reportKind, it *item, header []byte) ([]byte, error
 		subject = "Delivery not confirmed 未能確定郵件是否送達"
 	}
 	h := message.ParseHeader(header, message.Limits{})
-	text, err := q.words(kind, it, h, concerned)
+	text, err := r.words(h, concerned)
 	if err != nil {
 		return nil, err
 	}
@@ -71,11 +112,11 @@ func (q *Queue) compose(kind reportKind, it *item, header []byte) ([]byte, error
 		}
 		b.WriteString("\r\n")
 	}
-	field("Date", message.FormatDate(q.o.Now()))
-	field("From", "Mail Delivery System <postmaster@"+q.o.Hostname+">")
+	field("Date", message.FormatDate(r.now))
+	field("From", "Mail Delivery System <postmaster@"+r.host+">")
 	field("To", "<"+it.From+">")
 	field("Subject", message.EncodeWord(subject))
-	field("Message-ID", "<"+string(mail.NewID())+"@"+q.o.Hostname+">")
+	field("Message-ID", "<"+string(mail.NewID())+"@"+r.host+">")
 	field("Auto-Submitted", "auto-replied") // RFC 3834
 	field("MIME-Version", "1.0")
 	field("Content-Type", "multipart/report; report-type=delivery-status;\r\n boundary=\""+boundary+"\"")
@@ -88,7 +129,7 @@ func (q *Queue) compose(kind reportKind, it *item, header []byte) ([]byte, error
 		return nil, err
 	}
 	part("Content-Type: message/delivery-status")
-	q.status(&b, kind, it, concerned)
+	r.status(&b, concerned)
 	kept := keptHeader(h, it.Confidential)
 	encoding := "7bit"
 	if eightBit(kept) {
@@ -101,22 +142,22 @@ func (q *Queue) compose(kind reportKind, it *item, header []byte) ([]byte, error
 }
 
 // words is the part for people, in English and Traditional Chinese.
-func (q *Queue) words(kind reportKind, it *item, h message.Header, concerned []*recipient) (string, error) {
+func (r report) words(h message.Header, concerned []*recipient) (string, error) {
 	source := failureText
-	if kind == delay {
+	if r.kind == delay {
 		source = delayText
 	}
-	t, err := template.New(kind.String()).Parse(source)
+	t, err := template.New(r.kind.String()).Parse(source)
 	if err != nil {
 		return "", err
 	}
-	s := said{Host: q.o.Hostname, Until: q.until(it).Format("2006-01-02 15:04 -0700")}
+	s := said{Host: r.host, Until: r.until.Format("2006-01-02 15:04 -0700")}
 	if ids := message.MessageIDs(h.Get("Message-ID")); len(ids) > 0 {
 		s.MessageID = clean(ids[0])
 	}
-	for _, r := range concerned {
-		s.Recipients = append(s.Recipients, saidRecipient{r.Address, r.Host, r.Text, r.Uncertain > 0})
-		s.Uncertain = s.Uncertain || r.Uncertain > 0
+	for _, c := range concerned {
+		s.Recipients = append(s.Recipients, saidRecipient{c.Address, c.Host, c.Text, c.Uncertain > 0, strings.HasSuffix(c.Status, ".2.2")})
+		s.Uncertain = s.Uncertain || c.Uncertain > 0
 	}
 	var b strings.Builder
 	if err := t.Execute(&b, s); err != nil {
@@ -125,27 +166,25 @@ func (q *Queue) words(kind reportKind, it *item, h message.Header, concerned []*
 	return strings.ReplaceAll(b.String(), "\n", "\r\n"), nil
 }
 
-func (q *Queue) until(it *item) time.Time { return it.accepted().Add(q.o.Lifetime) }
-
 // status is the part for machines (RFC 3464, section 2).
-func (q *Queue) status(b *bytes.Buffer, kind reportKind, it *item, concerned []*recipient) {
-	fmt.Fprintf(b, "Reporting-MTA: dns; %s\r\nArrival-Date: %s\r\n", q.o.Hostname, message.FormatDate(it.accepted()))
-	for _, r := range concerned {
-		action, status := "failed", r.Status
-		if kind == delay {
+func (r report) status(b *bytes.Buffer, concerned []*recipient) {
+	fmt.Fprintf(b, "Reporting-MTA: dns; %s\r\nArrival-Date: %s\r\n", r.host, message.FormatDate(r.it.accepted()))
+	for _, c := range concerned {
+		action := "failed"
+		if r.kind == delay {
 			action = "delayed"
 		}
-		fmt.Fprintf(b, "\r\nFinal-Recipient: %s\r\nAction: %s\r\nStatus: %s\r\n", typedAddress(r.Address), action, status)
-		if r.Host != "" {
-			fmt.Fprintf(b, "Remote-MTA: dns; %s\r\nDiagnostic-Code: smtp; %s\r\n", r.Host, fold(r.Text))
-		} else if r.Text != "" {
-			fmt.Fprintf(b, "Diagnostic-Code: x-cmmpd; %s\r\n", fold(r.Text))
+		fmt.Fprintf(b, "\r\nFinal-Recipient: %s\r\nAction: %s\r\nStatus: %s\r\n", typedAddress(c.Address), action, c.Status)
+		if c.Host != "" {
+			fmt.Fprintf(b, "Remote-MTA: dns; %s\r\nDiagnostic-Code: smtp; %s\r\n", c.Host, fold(c.Text))
+		} else if c.Text != "" {
+			fmt.Fprintf(b, "Diagnostic-Code: x-cmmpd; %s\r\n", fold(c.Text))
 		}
-		if r.Last != 0 {
-			fmt.Fprintf(b, "Last-Attempt-Date: %s\r\n", message.FormatDate(time.UnixMilli(r.Last)))
+		if c.Last != 0 {
+			fmt.Fprintf(b, "Last-Attempt-Date: %s\r\n", message.FormatDate(time.UnixMilli(c.Last)))
 		}
-		if kind == delay {
-			fmt.Fprintf(b, "Will-Retry-Until: %s\r\n", message.FormatDate(q.until(it)))
+		if r.kind == delay {
+			fmt.Fprintf(b, "Will-Retry-Until: %s\r\n", message.FormatDate(r.until))
 		}
 	}
 }
