@@ -17,8 +17,12 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 
 	"cmmpd/internal/demopki"
+	"cmmpd/internal/mail"
+	"cmmpd/internal/message"
 	"cmmpd/internal/testkit"
+	"cmmpd/smime"
 	"cmmpd/smime/cms"
+	"cmmpd/smime/trust"
 )
 
 // thunderbirdLibraries is where Thunderbird keeps its NSS, which Debian's cmsutil is run with.
@@ -32,6 +36,7 @@ type peers struct {
 	ca     *demopki.CA
 	people map[string]*demopki.Identity
 	home   string // gpgsm's
+	gw     *smime.Gateway
 }
 
 // The people and what their keys are for.
@@ -88,6 +93,17 @@ func newPeers(t *testing.T) *peers {
 			t.Fatal(err)
 		}
 	}
+	authority, err := p.ca.Issue(demopki.Spec{CN: "works", Address: "domain-signing-authority@works.gov.example", Key: demopki.RSA2048})
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := trust.New(trust.Options{Anchors: []*x509.Certificate{p.ca.Cert}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.gw = smime.New(smime.Options{Trust: verifier, Signers: func(string) (cms.SignerSpec, bool) {
+		return cms.SignerSpec{Cert: authority.Cert, Key: authority.Key}, true
+	}})
 	for name := range kinds {
 		for other := range kinds {
 			if name != other {
@@ -204,44 +220,110 @@ func (p *peers) nick(name string) (string, error) {
 	return "", err
 }
 
-// A profile of an encrypted message: what is known of who can read it is what must stay so.
+// A profile of what the gateway seals: what is known of who can read it is what must stay so.
 var profiles = []struct {
-	cipher    cms.Cipher
+	gcm       bool
 	transport cms.KeyTransport
 	to        []string
 	readers   string // of the programs
 }{
-	{cms.AES256CBC, cms.PKCS1v15, []string{"bob"}, "OpenSSL, gpgsm, Thunderbird's NSS"},
-	{cms.AES256CBC, cms.OAEPSHA256, []string{"alice"}, "OpenSSL, Thunderbird's NSS"},
-	{cms.AES256CBC, 0, []string{"carol"}, "OpenSSL, Thunderbird's NSS"},
-	{cms.AES256CBC, 0, []string{"erin"}, "OpenSSL, Thunderbird's NSS"},
-	{cms.AES256CBC, cms.PKCS1v15, []string{"alice", "bob", "carol", "erin"}, "OpenSSL, gpgsm, Thunderbird's NSS"},
-	{cms.AES256GCM, cms.PKCS1v15, []string{"bob"}, "OpenSSL"},
-	{cms.AES256GCM, cms.OAEPSHA256, []string{"alice"}, "OpenSSL"},
-	{cms.AES256GCM, 0, []string{"carol"}, "OpenSSL"},
-	{cms.AES256GCM, 0, []string{"erin"}, "OpenSSL"},
+	{false, cms.PKCS1v15, []string{"bob"}, "OpenSSL, gpgsm, Thunderbird's NSS"},
+	{false, cms.OAEPSHA256, []string{"alice"}, "OpenSSL, Thunderbird's NSS"},
+	{false, 0, []string{"carol"}, "OpenSSL, Thunderbird's NSS"},
+	{false, 0, []string{"erin"}, "OpenSSL, Thunderbird's NSS"},
+	{false, cms.PKCS1v15, []string{"alice", "bob", "carol", "erin"}, "OpenSSL, gpgsm, Thunderbird's NSS"},
+	{false, cms.OAEPSHA256, []string{"alice", "bob", "carol", "erin"}, "OpenSSL, Thunderbird's NSS"},
+	{true, cms.PKCS1v15, []string{"bob"}, "OpenSSL"},
+	{true, cms.OAEPSHA256, []string{"alice"}, "OpenSSL"},
+	{true, 0, []string{"carol"}, "OpenSSL"},
+	{true, 0, []string{"erin"}, "OpenSSL"},
+	{true, cms.OAEPSHA256, []string{"alice", "bob", "carol", "erin"}, "OpenSSL"},
+}
+
+// seal is a message that the gateway seals in the i-th profile, as it stands within the MIME
+// structure, and what is within: the multipart/signed of the domain.
+func (p *peers) seal(i int) (der, entity []byte) {
+	p.t.Helper()
+	pr := profiles[i]
+	var to []smime.Usable
+	for _, name := range pr.to {
+		to = append(to, smime.Usable{Cert: p.people[name].Cert, GCM: pr.gcm, Transport: pr.transport})
+	}
+	raw := []byte("From: alice@works.gov.example\r\nTo: team@works.gov.example\r\nSubject: [CONFIDENTIAL] tender\r\n" +
+		"Content-Type: text/plain; charset=utf-8\r\n\r\n" + strings.Repeat("The tender opens at four. 標書四時開標。\r\n", 200))
+	sealed, err := p.gw.Seal(raw, message.Parse(raw, message.Limits{}), smime.SealOptions{Sender: mail.MustParseAddress("alice@works.gov.example"), Recipients: to})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	x := message.Parse(sealed, message.Limits{})
+	k, err := cms.NewKeyOpener(p.people[pr.to[0]].Cert, p.people[pr.to[0]].Key)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	o, err := p.gw.Open(sealed, x, k)
+	if err != nil || o.Signature.Status != smime.Pass {
+		p.t.Fatalf("ours does not open in ours: %v, %+v", err, o)
+	}
+	if der, err = message.DecodeTransfer(sealed[x.Root.BodyStart:x.Root.BodyEnd], x.Root.Encoding); err != nil {
+		p.t.Fatal(err)
+	}
+	return der, o.Entity
+}
+
+// verifyDetached has a program verify a multipart/signed.
+func (p *peers) verifyDetached(program, name string, entity []byte) error {
+	x := message.Parse(entity, message.Limits{})
+	if len(x.Root.Children) != 2 {
+		return fmt.Errorf("what is within is no multipart/signed:\n%s", entity)
+	}
+	first, second := x.Root.Children[0], x.Root.Children[1]
+	sig, err := message.DecodeTransfer(entity[second.BodyStart:second.BodyEnd], second.Encoding)
+	if err != nil {
+		return err
+	}
+	content, signature := p.file("content", entity[first.HeaderStart:first.BodyEnd]), p.file("signature", sig)
+	switch program {
+	case "OpenSSL":
+		_, err = p.run(entity, "openssl", "cms", "-verify", "-CAfile", "ca.pem", "-purpose", "smimesign")
+	case "gpgsm":
+		_, err = p.gpgsm("--verify", signature, content)
+	default:
+		_, err = p.run(nil, "cmsutil", "-D", "-d", "sql:"+name, "-u", "4", "-i", signature, "-c", content)
+	}
+	return err
 }
 
 func (p *peers) profileName(i int) string {
 	pr := profiles[i]
 	var keys []string
 	for _, name := range pr.to {
-		switch kinds[name] {
-		case demopki.P256:
-			keys = append(keys, "ECDH P-256")
-		case demopki.P384:
-			keys = append(keys, "ECDH P-384")
-		default:
-			how := "RSA PKCS #1 v1.5"
+		how := keyName(name)
+		if how == "RSA" {
+			how = "RSA PKCS #1 v1.5"
 			if pr.transport == cms.OAEPSHA256 {
 				how = "RSA-OAEP SHA-256"
 			}
-			if len(keys) == 0 || keys[len(keys)-1] != how {
-				keys = append(keys, how)
-			}
+		}
+		if len(keys) == 0 || keys[len(keys)-1] != how {
+			keys = append(keys, how)
 		}
 	}
-	return fmt.Sprintf("%s, %s", pr.cipher, strings.Join(keys, " + "))
+	cipher := cms.AES256CBC
+	if pr.gcm {
+		cipher = cms.AES256GCM
+	}
+	return fmt.Sprintf("%s, %s", cipher, strings.Join(keys, " + "))
+}
+
+// keyName says how the person's key is used for encryption.
+func keyName(name string) string {
+	switch kinds[name] {
+	case demopki.P256:
+		return "ECDH P-256"
+	case demopki.P384:
+		return "ECDH P-384"
+	}
+	return "RSA"
 }
 
 // profileTables goes both ways with each program in every profile and returns the tables.
@@ -267,34 +349,32 @@ func profileTables(t *testing.T) string {
 		b.WriteString("\n")
 	}
 
-	head("encrypted by us, opened by")
+	head("sealed by the gateway, opened and its signature verified by")
 	for i, pr := range profiles {
-		var to []cms.RecipientSpec
-		for _, name := range pr.to {
-			spec := cms.RecipientSpec{Cert: p.people[name].Cert}
-			if k := kinds[name]; k == demopki.RSA2048 || k == demopki.RSA3072 {
-				spec.Transport = pr.transport
-			}
-			to = append(to, spec)
-		}
-		der, err := cms.Encrypt(nil, pr.cipher, cms.Data, plain, to)
-		if err != nil {
-			t.Fatal(err)
-		}
+		der, entity := p.seal(i)
 		row(p.profileName(i), func(program string) (string, error) {
 			for _, name := range pr.to {
+				if program == "gpgsm" && strings.HasPrefix(keyName(name), "ECDH") && len(pr.to) > 1 {
+					continue // it has no such key; those with others shall read theirs
+				}
 				got, err := p.open(program, name, der)
-				if err == nil && !bytes.Equal(got, plain) {
-					err = fmt.Errorf("%s reads %d bytes, not %d", name, len(got), len(plain))
+				if err == nil && !bytes.Equal(got, entity) {
+					err = fmt.Errorf("%s reads %d bytes, not %d", name, len(got), len(entity))
+				}
+				if err == nil {
+					err = p.verifyDetached(program, name, got)
 				}
 				if err != nil {
 					if strings.Contains(pr.readers, program) {
-						t.Errorf("%s cannot open %s: %v", program, p.profileName(i), err)
+						t.Errorf("%s, %s: %v", program, p.profileName(i), err)
 					}
 					return "no", err
 				}
 			}
-			return "opens", nil
+			if !strings.Contains(pr.readers, program) {
+				t.Errorf("%s opens %s: what is known of it is out of date", program, p.profileName(i))
+			}
+			return "yes", nil
 		})
 	}
 
@@ -325,7 +405,9 @@ func profileTables(t *testing.T) string {
 		{"ECDH P-384, likewise", "erin", []string{"-aes256"}, true},
 		{"AES-256-CBC, RSA-OAEP", "alice", []string{"-aes256", "-recip", "alice.pem", "-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256"}, false},
 		{"AES-256-GCM, RSA PKCS #1 v1.5", "bob", []string{"-aes-256-gcm"}, false},
+		{"AES-256-GCM, RSA-OAEP", "alice", []string{"-aes-256-gcm", "-recip", "alice.pem", "-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256"}, false},
 		{"AES-256-GCM, ECDH P-256", "carol", []string{"-aes-256-gcm"}, false},
+		{"AES-256-GCM, ECDH P-384", "erin", []string{"-aes-256-gcm"}, false},
 	} {
 		row(w.what, func(program string) (string, error) {
 			if program != "OpenSSL" && !w.own {
