@@ -37,7 +37,7 @@ func (g *Gateway) judge(c Candidate) []judged {
 func (g *Gateway) certificates(c Candidate) []*x509.Certificate {
 	var out []*x509.Certificate
 	for _, der := range c.Certificates[:min(len(c.Certificates), maxCertificates)] {
-		cert, err := x509.ParseCertificate(der)
+		cert, err := trust.ParseCertificate(der)
 		if err != nil {
 			g.o.Log.Warn("a certificate of the directory cannot be read", "address", c.Address.String(), "error", err)
 			cert = nil

@@ -257,7 +257,7 @@ func readCertificates(paths []string) ([]*x509.Certificate, error) {
 		}
 		found := 0
 		for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-			c, err := x509.ParseCertificate(block.Bytes)
+			c, err := trust.ParseCertificate(block.Bytes)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", path, err)
 			}

@@ -1,148 +1,63 @@
 package trust
 
 import (
-	"bytes"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/pem"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"log/slog"
-	"os"
-	"path/filepath"
+	"math/big"
+	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// maxListBytes bounds one revocation list file.
+// maxListBytes bounds one revocation list.
 const maxListBytes = 64 << 20
 
-// clockSkew is how far in the future a list's thisUpdate may lie.
+// clockSkew is how far in the future a list's or response's thisUpdate may lie.
 const clockSkew = 5 * time.Minute
 
-// lists holds the revocation lists of the configured files. A file is read again when
-// its size or date changes; when that fails the last good list stays in use until it
-// is too old by its own dates.
-type lists struct {
-	paths []string
-	log   *slog.Logger
-
-	mu     sync.Mutex
-	files  map[string]*listFile // by path, guarded by mu
-	failed map[string]string    // the complaint last logged for a path, guarded by mu
-}
-
-// listFile is one file as last seen.
-type listFile struct {
-	size    int64
-	changed time.Time
-	lists   []*revocations
-}
-
-// revocations is one list, made ready for look-ups.
+// revocations is one list, made ready for look-ups. Only trusted changes.
 type revocations struct {
-	list    *x509.RevocationList
-	serial  map[string]time.Time // by the serial number's bytes
-	reject  string               // why the list cannot be used, if so
-	trusted map[string]bool      // whether its signature is good under the certificate with these bytes; guarded by lists.mu
+	source     string // file or URL, for the words
+	issuer     name
+	made, next time.Time // thisUpdate and nextUpdate; next may be zero
+	number     *big.Int  // may be nil
+	scope      scope
+	scopeDER   string // what tells lists of one issuer apart
+	delta      bool   // speaks only of what changed since another list
+	reject     string // why the list cannot be used at all, if so
+	// entries are by the issuer of the certificates (name.key) and their serial number.
+	entries map[string]map[string]entry
+
+	tbs, signature []byte
+	algorithm      x509.SignatureAlgorithm
+
+	mu      sync.Mutex
+	trusted map[string]bool // whether the signature is good under the key of the certificate with these bytes; guarded by mu
 }
 
-// answer is what is known about one certificate.
-type answer struct {
-	revoked bool
-	at      time.Time // of revocation; otherwise the list's thisUpdate
-	unknown bool      // no list of this issuer is configured
-	problem string    // there is one, but it cannot be relied on
+// entry is one revoked certificate.
+type entry struct {
+	at     int64 // Unix seconds
+	reason uint8 // CRLReason
 }
 
-func openLists(paths []string, log *slog.Logger) (*lists, error) {
-	l := &lists{paths: paths, log: log, files: map[string]*listFile{}, failed: map[string]string{}}
-	for _, p := range paths {
-		if _, err := os.Stat(p); err != nil {
-			return nil, fmt.Errorf("revocation list: %w", err)
-		}
-	}
-	for _, p := range l.expand() {
-		if err := l.load(p); err != nil {
-			return nil, fmt.Errorf("revocation list %s: %w", p, err)
-		}
-	}
-	return l, nil
-}
+// removeFromCRL is the reason by which a delta list takes a certificate off again.
+const removeFromCRL = 8
 
-// expand turns folders into the files in them.
-func (l *lists) expand() []string {
-	var out []string
-	for _, p := range l.paths {
-		entries, err := os.ReadDir(p)
-		if err != nil { // a file, or a folder that has gone: load says so
-			out = append(out, p)
-			continue
-		}
-		for _, e := range entries {
-			if e.Type().IsRegular() && e.Name()[0] != '.' {
-				out = append(out, filepath.Join(p, e.Name()))
-			}
-		}
-	}
-	return out
-}
-
-// refresh reads what has changed since.
-func (l *lists) refresh() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, p := range l.expand() {
-		err := l.load(p)
-		switch {
-		case err == nil:
-			delete(l.failed, p)
-		case l.failed[p] != err.Error():
-			l.failed[p] = err.Error()
-			l.log.Error("a revocation list cannot be read; the last good one stays in use", "file", p, "error", err)
-		}
-	}
-}
-
-// load reads one file unless it is unchanged. The caller holds mu, or is alone.
-func (l *lists) load(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if !st.Mode().IsRegular() {
-		return fs.ErrInvalid
-	}
-	old := l.files[path]
-	if old != nil && old.size == st.Size() && old.changed.Equal(st.ModTime()) {
-		return nil
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxListBytes+1))
-	if err != nil {
-		return err
-	}
-	if len(b) > maxListBytes {
-		return errors.New("larger than 64 MiB")
-	}
-	parsed, err := parseLists(b)
-	if err != nil {
-		return err
-	}
-	l.files[path] = &listFile{size: st.Size(), changed: st.ModTime(), lists: parsed}
-	return nil
+var reasonNames = map[uint8]string{
+	1: "key compromise", 2: "compromise of the authority", 3: "affiliation changed", 4: "superseded",
+	5: "cessation of operation", 6: "on hold", 9: "privilege withdrawn", 10: "compromise of the attribute authority",
 }
 
 // parseLists reads one list in DER, or any number in PEM.
-func parseLists(b []byte) ([]*revocations, error) {
+func parseLists(b []byte, source string) ([]*revocations, error) {
 	if len(b) > 0 && b[0] == 0x30 {
-		r, err := parseList(b)
+		r, err := parseList(b, source)
 		if err != nil {
 			return nil, err
 		}
@@ -157,7 +72,7 @@ func parseLists(b []byte) ([]*revocations, error) {
 		if block.Type != "X509 CRL" {
 			continue
 		}
-		r, err := parseList(block.Bytes)
+		r, err := parseList(block.Bytes, source)
 		if err != nil {
 			return nil, err
 		}
@@ -169,111 +84,189 @@ func parseLists(b []byte) ([]*revocations, error) {
 	return out, nil
 }
 
-func parseList(der []byte) (*revocations, error) {
+func parseList(der []byte, source string) (*revocations, error) {
 	list, err := x509.ParseRevocationList(der)
 	if err != nil {
 		return nil, err
 	}
-	r := &revocations{list: list, serial: make(map[string]time.Time, len(list.RevokedCertificateEntries)), trusted: map[string]bool{}}
-	r.reject = unknownCritical(list)
-	for i := range list.RevokedCertificateEntries {
-		e := &list.RevokedCertificateEntries[i]
-		r.serial[string(e.SerialNumber.Bytes())] = e.RevocationTime
+	r := &revocations{
+		source: source, issuer: parseName(list.RawIssuer), made: list.ThisUpdate, next: list.NextUpdate, number: list.Number,
+		tbs: list.RawTBSRevocationList, signature: list.Signature, algorithm: list.SignatureAlgorithm, trusted: map[string]bool{},
 	}
+	r.readExtensions(list)
+	r.readEntries(list)
 	return r, nil
 }
 
-var oidDelta = asn1.ObjectIdentifier{2, 5, 29, 27}
-
-// unknownCritical names what makes a list mean something else than "these
-// certificates of its issuer are revoked, and no others": delta, partitioned and
-// indirect lists say so by critical extensions (RFC 5280, sections 5.2 and 5.3).
-func unknownCritical(list *x509.RevocationList) string {
+// readExtensions looks at what changes the meaning of the list (RFC 5280, section
+// 5.2). One with a critical extension that we do not know cannot be used.
+func (r *revocations) readExtensions(list *x509.RevocationList) {
+	r.scope.reasons = allReasons
 	for _, e := range list.Extensions {
-		if e.Critical || e.Id.Equal(oidDelta) {
-			return "the revocation list is partitioned, indirect or incomplete, or has an unknown critical extension"
+		switch {
+		case e.Id.Equal(oidIDP):
+			s, err := readScope(e.Value)
+			if err != nil {
+				r.reject = "the revocation list's distribution point cannot be read"
+			}
+			r.scope, r.scopeDER = s, string(e.Value)
+		case e.Id.Equal(oidDelta):
+			r.delta = true
+		case e.Critical && !e.Id.Equal(oidCRLNumber) && !e.Id.Equal(oidAuthorityKeyID):
+			r.reject = "the revocation list has an unknown critical extension"
 		}
 	}
+}
+
+// readEntries puts the revoked certificates into maps. In an indirect list an entry
+// belongs to the issuer last named (section 5.3.3).
+func (r *revocations) readEntries(list *x509.RevocationList) {
+	issuer := r.issuer.key()
+	r.entries = map[string]map[string]entry{issuer: make(map[string]entry, len(list.RevokedCertificateEntries))}
 	for i := range list.RevokedCertificateEntries {
-		for _, e := range list.RevokedCertificateEntries[i].Extensions {
-			if e.Critical {
-				return "the revocation list has entries with an unknown critical extension"
+		e := &list.RevokedCertificateEntries[i]
+		for _, x := range e.Extensions {
+			switch {
+			case x.Id.Equal(oidCertIssuer):
+				n, err := certificateIssuer(x.Value)
+				if err != nil || !r.scope.indirect {
+					r.reject = "the revocation list names issuers where it may not, or not by name"
+					return
+				}
+				issuer = n.key()
+				if r.entries[issuer] == nil {
+					r.entries[issuer] = map[string]entry{}
+				}
+			case x.Critical && !x.Id.Equal(oidReasonCode) && !x.Id.Equal(oidInvalidityDate):
+				r.reject = "the revocation list has entries with an unknown critical extension"
 			}
 		}
+		r.entries[issuer][serialKey(e.SerialNumber)] = entry{at: e.RevocationTime.Unix(), reason: uint8(e.ReasonCode)}
 	}
-	return ""
 }
 
-// lookup finds the newest list that the issuer signed and looks c up in it.
-func (l *lists) lookup(c, issuer *x509.Certificate, now time.Time, maxAge time.Duration) answer {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	best := answer{unknown: true}
-	var newest *revocations
-	for _, f := range l.files {
-		for _, r := range f.lists {
-			if !bytes.Equal(r.list.RawIssuer, issuer.RawSubject) {
-				continue
-			}
-			if best.unknown {
-				best = answer{problem: "the revocation list is not signed by " + nameOf(issuer)}
-			}
-			if !r.signedBy(issuer) {
-				continue
-			}
-			if r.reject != "" {
-				best.problem = r.reject
-				continue
-			}
-			if newest == nil || r.newer(newest) {
-				newest = r
-			}
+// certificateIssuer reads the one directory name of the extension.
+func certificateIssuer(der []byte) (name, error) {
+	in := cryptobyte.String(der)
+	var seq cryptobyte.String
+	if !in.ReadASN1(&seq, cbasn1.SEQUENCE) || !in.Empty() {
+		return nil, errNames
+	}
+	names, err := readGeneralNames(seq)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range names {
+		if g.form == formDirectory {
+			return g.dir, nil
 		}
 	}
-	if newest == nil {
-		return best
-	}
-	return newest.lookup(c, now, maxAge)
+	return nil, errNames
 }
 
-// newer compares by date, and within a second by number (RFC 5280, section 5.2.3).
-func (r *revocations) newer(than *revocations) bool {
-	a, b := r.list, than.list
-	if !a.ThisUpdate.Equal(b.ThisUpdate) {
-		return a.ThisUpdate.After(b.ThisUpdate)
+// serialKey tells serial numbers apart, negative ones too.
+func serialKey(n *big.Int) string {
+	if n.Sign() < 0 {
+		return "-" + string(n.Bytes())
 	}
-	return a.Number != nil && b.Number != nil && a.Number.Cmp(b.Number) > 0
+	return "+" + string(n.Bytes())
 }
 
-// lookup looks one certificate up. A list that is too old still proves a revocation.
-func (r *revocations) lookup(c *x509.Certificate, now time.Time, maxAge time.Duration) answer {
-	if at, ok := r.serial[string(c.SerialNumber.Bytes())]; ok {
-		return answer{revoked: true, at: at}
-	}
-	made, next := r.list.ThisUpdate, r.list.NextUpdate
-	switch {
-	case made.After(now.Add(clockSkew)):
-		return answer{problem: "the revocation list is dated in the future, " + made.UTC().Format(time.RFC3339)}
-	case next.IsZero() && maxAge == 0:
-		return answer{problem: "the revocation list does not say how long it holds"}
-	case !next.IsZero() && now.After(next):
-		return answer{problem: "the revocation list held only until " + next.UTC().Format(time.RFC3339)}
-	case maxAge > 0 && now.Sub(made) > maxAge:
-		return answer{problem: "the revocation list is too old, of " + made.UTC().Format(time.RFC3339)}
-	}
-	return answer{at: made}
+// entry finds c, which the issuer with this name issued.
+func (r *revocations) entry(c *x509.Certificate) (entry, bool) {
+	e, ok := r.entries[parseName(c.RawIssuer).key()][serialKey(c.SerialNumber)]
+	return e, ok
 }
 
-// signedBy checks the signature once for each issuer certificate: it must be an
-// authority whose key usage includes cRLSign, where it states one.
-func (r *revocations) signedBy(issuer *x509.Certificate) bool {
-	key := string(issuer.Raw)
+// newer orders lists by date, and within a second by number (RFC 5280, section 5.2.3).
+func newer(a, b *revocations) int {
+	if c := b.made.Compare(a.made); c != 0 {
+		return c
+	}
+	if a.number != nil && b.number != nil {
+		if c := b.number.Cmp(a.number); c != 0 {
+			return c
+		}
+	}
+	return strings.Compare(a.source, b.source)
+}
+
+// signedBy checks the signature, once for each certificate. The certificate's key
+// usage must include cRLSign, where it states one.
+func (r *revocations) signedBy(c *x509.Certificate) bool {
+	if c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCRLSign == 0 {
+		return false
+	}
+	key := string(c.Raw)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	good, known := r.trusted[key]
 	if !known {
-		good = r.list.CheckSignatureFrom(issuer) == nil
+		good = c.CheckSignature(r.algorithm, r.tbs, r.signature) == nil
 		if len(r.trusted) < 16 {
 			r.trusted[key] = good
 		}
 	}
 	return good
 }
+
+// speaksFor says whether the list covers c by its distribution point p (RFC 5280,
+// section 6.3.3 (b)); otherwise why not.
+func (r *revocations) speaksFor(c *x509.Certificate, p *point) string {
+	if r.reject != "" {
+		return r.reject
+	}
+	s := &r.scope
+	switch {
+	case len(p.issuers) > 0 && !s.indirect:
+		return "the revocation list does not speak for other issuers"
+	case s.attribute:
+		return "the revocation list is for attribute certificates"
+	case s.users && isAuthority(c):
+		return "the revocation list is partitioned: not for authorities"
+	case s.cas && !isAuthority(c):
+		return "the revocation list is partitioned: for authorities only"
+	case !s.named:
+		return ""
+	}
+	theirs := s.names(r.issuer)
+	ours := p.issuers
+	if len(p.full) > 0 || p.relative != "" {
+		base := parseName(c.RawIssuer)
+		for _, g := range p.issuers {
+			if g.form == formDirectory {
+				base = g.dir
+				break
+			}
+		}
+		ours = p.names(base)
+	}
+	for _, a := range theirs {
+		if slices.ContainsFunc(ours, a.same) {
+			return ""
+		}
+	}
+	return "the revocation list is partitioned: of another distribution point"
+}
+
+func isAuthority(c *x509.Certificate) bool { return c.BasicConstraintsValid && c.IsCA }
+
+// age says whether data made and holding until then can be relied on. good with words
+// means: only as the last that is known.
+func (o *Options) age(what string, made, next, now time.Time) (good bool, words string) {
+	switch {
+	case made.After(now.Add(clockSkew)):
+		return false, what + " is dated in the future, " + stamp(made)
+	case o.MaxCRLAge > 0 && now.Sub(made) > o.MaxCRLAge:
+		return false, what + " is too old, of " + stamp(made)
+	case next.IsZero() && o.MaxCRLAge == 0:
+		return false, what + " does not say how long it holds"
+	case next.IsZero() || !now.After(next):
+		return true, ""
+	case now.Sub(next) <= o.LastKnownGood:
+		return true, "the last that is known, though it held only until " + stamp(next)
+	}
+	return false, what + " held only until " + stamp(next)
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

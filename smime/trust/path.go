@@ -10,62 +10,222 @@ import (
 	"time"
 )
 
-// maxExtra bounds the certificates taken from a message into path building.
-const maxExtra = 32
+// Bounds of path building. A stranger chooses the certificates of a message, so the
+// work must not grow with them (CVE-2018-16875).
+const (
+	maxExtra      = 32   // certificates taken from a message
+	maxDepth      = 10   // certificates of a path
+	maxPathsTried = 16   // paths that lead to an anchor
+	maxSignatures = 100  // signatures checked for one answer
+	maxSteps      = 5000 // certificates put on a path, for one answer
+)
 
-// path finds a path to an anchor. Name constraints, path lengths, extended key usage
-// nesting and unknown critical extensions are judged by crypto/x509 on the way.
+// pool finds certificates by subject.
+type pool map[string][]*x509.Certificate
+
+// add takes c up once.
+func (p pool) add(c *x509.Certificate) {
+	key := parseName(c.RawSubject).key()
+	if !slices.ContainsFunc(p[key], c.Equal) {
+		p[key] = append(p[key], c)
+	}
+}
+
+// find returns those with the subject.
+func (p pool) find(subject []byte) []*x509.Certificate { return p[parseName(subject).key()] }
+
+// builder finds the paths from certificates to anchors. Names are compared by RFC 5280,
+// section 7.1, which crypto/x509 does not do, so its Verify is not used.
+type builder struct {
+	anchors    pool
+	pools      []pool
+	minBits    int
+	signatures int // checked so far
+	steps      int // taken so far
+	checked    map[pair]bool
+}
+
+// pair is a certificate and its supposed issuer.
+type pair struct{ child, parent *x509.Certificate }
+
+var errWork = errors.New("too many certificates to try")
+
+// paths calls found for each path from c to an anchor, short ones first at each step,
+// until it returns true or the bounds are reached.
+func (b *builder) paths(c *x509.Certificate, found func([]*x509.Certificate) bool) error {
+	left := maxPathsTried
+	for depth := 1; depth <= maxDepth; depth++ {
+		deeper := false
+		stop, err := b.extend([]*x509.Certificate{c}, depth, &deeper, func(path []*x509.Certificate) bool {
+			left--
+			return found(path) || left == 0
+		})
+		if stop || err != nil || !deeper {
+			return err
+		}
+	}
+	return nil
+}
+
+// extend looks for paths with exactly depth certificates.
+func (b *builder) extend(path []*x509.Certificate, depth int, deeper *bool, found func([]*x509.Certificate) bool) (bool, error) {
+	if b.steps++; b.steps > maxSteps {
+		return false, errWork
+	}
+	last := path[len(path)-1]
+	if len(path) == depth {
+		if slices.ContainsFunc(b.anchors.find(last.RawSubject), last.Equal) {
+			return found(slices.Clone(path)), nil
+		}
+		*deeper = true
+		return false, nil
+	}
+	if slices.ContainsFunc(b.anchors.find(last.RawSubject), last.Equal) {
+		return false, nil // found at a lesser depth
+	}
+	for _, parent := range b.parents(last) {
+		if slices.ContainsFunc(path, func(c *x509.Certificate) bool { return sameParty(c, parent) }) {
+			continue
+		}
+		ok, err := b.signed(last, parent)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			continue
+		}
+		if stop, err := b.extend(append(path, parent), depth, deeper, found); stop || err != nil {
+			return stop, err
+		}
+	}
+	return false, nil
+}
+
+// sameParty: one subject with one key. No path needs it twice.
+func sameParty(a, b *x509.Certificate) bool {
+	return string(a.RawSubjectPublicKeyInfo) == string(b.RawSubjectPublicKeyInfo) && sameName(a.RawSubject, b.RawSubject)
+}
+
+// parents are the certificates that c's issuer may have, anchors first.
+func (b *builder) parents(c *x509.Certificate) []*x509.Certificate {
+	var out []*x509.Certificate
+	for _, p := range append([]pool{b.anchors}, b.pools...) {
+		for _, parent := range p.find(c.RawIssuer) {
+			if !slices.ContainsFunc(out, parent.Equal) {
+				out = append(out, parent)
+			}
+		}
+	}
+	return out
+}
+
+// signed says whether parent's key signed c. Keys are looked at before they are used.
+func (b *builder) signed(c, parent *x509.Certificate) (bool, error) {
+	p := pair{c, parent}
+	if good, known := b.checked[p]; known {
+		return good, nil
+	}
+	if checkKey(parent, b.minBits) != nil {
+		b.checked[p] = false
+		return false, nil
+	}
+	if b.signatures++; b.signatures > maxSignatures {
+		return false, errWork
+	}
+	good := parent.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
+	b.checked[p] = good
+	return good, nil
+}
+
+// builder makes the builder of one check, with the certificates that came with the message.
+func (k *check) builder() *builder {
+	if k.b == nil {
+		own := pool{}
+		for _, c := range k.q.Extra[:min(len(k.q.Extra), maxExtra)] {
+			own.add(c)
+		}
+		own.add(k.c)
+		k.b = &builder{
+			anchors: k.v.anchors, pools: []pool{k.v.intermediates, own}, minBits: k.v.o.MinRSABits, checked: map[pair]bool{},
+		}
+	}
+	return k.b
+}
+
+// path finds the paths that hold. There may be several, one of which has a revoked
+// authority.
 func (k *check) path() bool {
-	if k.r.Path = k.v.paths.get(k.c, k.now); k.r.Path == nil && !k.findPath() {
+	if known := k.v.paths.get(k.c, k.now); known != nil {
+		k.paths = []validPath{*known}
+	} else if !k.findPaths() {
 		return false
 	}
-	names := make([]string, 0, len(k.r.Path))
+	k.choose(k.paths[0])
+	var names []string
 	for _, c := range k.r.Path[1:] {
 		names = append(names, nameOf(c))
 	}
 	if len(names) == 0 {
 		return k.ok("path", "the certificate is itself an anchor")
 	}
-	return k.ok("path", "issued by %s", strings.Join(names, ", under "))
+	under := ""
+	if len(k.r.Policies) > 0 {
+		under = "; policies " + strings.Join(k.r.Policies, ", ")
+	}
+	return k.ok("path", "issued by %s%s", strings.Join(names, ", under "), under)
 }
 
-func (k *check) findPath() bool {
-	pool := k.v.intermediates
-	if len(k.extra) > 0 {
-		pool = pool.Clone()
-		for _, c := range k.extra[:min(len(k.extra), maxExtra)] {
-			// Keys are looked at before any signature is checked with them.
-			if checkKey(c, k.v.o.MinRSABits) == nil {
-				pool.AddCert(c)
-			}
+// choose makes p the path of the result.
+func (k *check) choose(p validPath) {
+	k.r.Path, k.r.Policies, k.r.Anchor = p.path, p.policies, p.path[len(p.path)-1]
+}
+
+func (k *check) findPaths() bool {
+	var why error
+	err := k.builder().paths(k.c, func(path []*x509.Certificate) bool {
+		policies, err := validate(path, k.rules(path))
+		switch {
+		case err == nil:
+			k.paths = append(k.paths, validPath{path, policies})
+		case why == nil || errors.Is(why, errDates): // another reason tells more
+			why = err
 		}
-	}
-	chains, err := k.c.Verify(x509.VerifyOptions{
-		Roots: k.v.anchors, Intermediates: pool, CurrentTime: k.now,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection},
+		return len(k.paths) == maxValidPaths
 	})
-	if err != nil {
-		return k.noPath(err)
+	if len(k.paths) > 0 {
+		if len(k.q.Extra) == 0 && len(k.paths) == 1 {
+			k.v.paths.put(k.paths[0])
+		}
+		return true
 	}
-	chains = slices.DeleteFunc(chains, func(chain []*x509.Certificate) bool {
-		return slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return checkKey(c, k.v.o.MinRSABits) != nil })
-	})
-	if len(chains) == 0 {
-		return k.fail(Untrusted, "path", "an authority in the path has a weak key")
+	if why == nil {
+		why = err
 	}
-	k.r.Path = slices.MinFunc(chains, func(a, b []*x509.Certificate) int { return len(a) - len(b) })
-	if len(k.extra) == 0 {
-		k.v.paths.put(k.r.Path)
+	switch {
+	case why == nil:
+		return k.fail(Untrusted, "path", "no path leads to a trusted authority")
+	case errors.Is(why, errPurpose):
+		return k.fail(KeyUsage, "path", "%v", why)
 	}
-	return true
+	return k.fail(Untrusted, "path", "no path to a trusted authority holds: %v", why)
 }
 
-func (k *check) noPath(err error) bool {
-	var invalid x509.CertificateInvalidError
-	if errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage {
-		return k.fail(KeyUsage, "path", "the extended key usage does not allow mail: %v", err)
+// rules are those for a path to its anchor.
+func (k *check) rules(path []*x509.Certificate) rules {
+	r := rules{now: k.now, mail: true, minBits: k.v.o.MinRSABits, policy: k.policy}
+	if list := k.v.o.Policies[string(path[len(path)-1].Raw)]; len(list) > 0 {
+		r.policy = policyInput{accepted: list, explicit: true}
 	}
-	return k.fail(Untrusted, "path", "no path to a trusted authority: %v", err)
+	return r
+}
+
+// maxValidPaths bounds the paths whose revocation is looked at.
+const maxValidPaths = 4
+
+// validPath is a path that holds, and the policies under which it does.
+type validPath struct {
+	path     []*x509.Certificate
+	policies []string
 }
 
 // paths remembers paths that were found, for signatures on certificates are slow to
@@ -78,7 +238,7 @@ type paths struct {
 
 // knownPath holds from the latest first day to the earliest last day in it.
 type knownPath struct {
-	path        []*x509.Certificate
+	validPath
 	from, until time.Time
 }
 
@@ -88,7 +248,7 @@ const maxPaths = 20_000
 func newPaths() *paths { return &paths{known: map[[sha256.Size]byte]knownPath{}} }
 
 // get returns a path for c that holds now, or nil.
-func (p *paths) get(c *x509.Certificate, now time.Time) []*x509.Certificate {
+func (p *paths) get(c *x509.Certificate, now time.Time) *validPath {
 	key := sha256.Sum256(c.Raw)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,12 +256,13 @@ func (p *paths) get(c *x509.Certificate, now time.Time) []*x509.Certificate {
 	if !ok || now.Before(k.from) || now.After(k.until) {
 		return nil
 	}
-	return k.path
+	return &k.validPath
 }
 
-func (p *paths) put(path []*x509.Certificate) {
-	k := knownPath{path: path, from: path[0].NotBefore, until: path[0].NotAfter}
-	for _, c := range path {
+func (p *paths) put(v validPath) {
+	leaf := v.path[0]
+	k := knownPath{validPath: v, from: leaf.NotBefore, until: leaf.NotAfter}
+	for _, c := range v.path {
 		if c.NotBefore.After(k.from) {
 			k.from = c.NotBefore
 		}
@@ -109,7 +270,7 @@ func (p *paths) put(path []*x509.Certificate) {
 			k.until = c.NotAfter
 		}
 	}
-	key := sha256.Sum256(path[0].Raw)
+	key := sha256.Sum256(leaf.Raw)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.known) >= maxPaths {

@@ -1,8 +1,8 @@
 // Package trust answers one question: may this certificate be used for this purpose
 // by this person now? It checks the strength of the key, the dates, the key usage, the
-// path to a configured anchor (RFC 5280, section 6.1), revocation by the configured
-// lists (section 6.3), and that the certificate belongs to the address. The answer
-// names every step in words; it is never a bare yes or no.
+// path to a configured anchor with its policies and name constraints (RFC 5280, section
+// 6.1), revocation (section 6.3), and that the certificate belongs to the address. The
+// answer names every step in words; it is never a bare yes or no.
 package trust
 
 import (
@@ -77,13 +77,28 @@ type Step struct {
 	Detail string // plain words for the log and for an explanation; one line
 }
 
-// Result is the outcome of Check. Usable is true only if Failure is None and every
+// Query is a question about a certificate.
+type Query struct {
+	Purpose Purpose
+	Binding Binding
+	// Extra are certificates that came with a message: they may be part of the path, but
+	// are never anchors.
+	Extra []*x509.Certificate
+	// Soft: where nothing reliable is known about revocation the certificate passes, and
+	// the step says so. Otherwise it is Stale.
+	Soft bool
+}
+
+// Result is the outcome of a check. Usable is true only if Failure is None and every
 // step was taken and held.
 type Result struct {
-	Usable  bool
-	Failure Failure
-	Path    []*x509.Certificate // leaf first, anchor last; nil if none was found
-	Steps   []Step
+	Usable   bool
+	Failure  Failure
+	Path     []*x509.Certificate // leaf first, anchor last; nil if none was found
+	Anchor   *x509.Certificate   // the last of Path
+	Policies []string            // object identifiers under which the path holds, in the anchor's words
+	Evidence []Evidence          // where what is known about revocation came from, by certificate of the path
+	Steps    []Step
 }
 
 // Options of a Verifier.
@@ -91,6 +106,9 @@ type Options struct {
 	// Anchors are believed without further checks but their dates; at least one is needed.
 	Anchors       []*x509.Certificate
 	Intermediates []*x509.Certificate
+	// Policies are, by the Raw of an anchor, the certificate policies (object identifiers)
+	// of which a path to it must hold one; none: policies do not matter.
+	Policies map[string][]string
 	// CRLs are files, or directories of files, with revocation lists in DER or PEM.
 	// They are read again when they change. Each must be readable at New.
 	CRLs []string
@@ -99,8 +117,11 @@ type Options struct {
 	RequireCRL bool
 	// MaxCRLAge is the age since thisUpdate after which a list is too old even if its
 	// nextUpdate has not come; 0: no such limit. A list without nextUpdate needs it.
-	MaxCRLAge  time.Duration
-	MinRSABits int // 0: 2048
-	Now        func() time.Time
-	Log        *slog.Logger
+	MaxCRLAge time.Duration
+	// LastKnownGood is how long after its nextUpdate a list still counts, where there is
+	// no newer one; 0: not at all. MaxCRLAge limits it too.
+	LastKnownGood time.Duration
+	MinRSABits    int // 0: 2048
+	Now           func() time.Time
+	Log           *slog.Logger
 }

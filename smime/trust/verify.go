@@ -12,8 +12,8 @@ import (
 // Verifier checks certificates. It may be used by several goroutines at once.
 type Verifier struct {
 	o             Options
-	anchors       *x509.CertPool
-	intermediates *x509.CertPool
+	anchors       pool
+	intermediates pool
 	lists         *lists
 	paths         *paths
 }
@@ -33,32 +33,35 @@ func New(o Options) (*Verifier, error) {
 	if o.MinRSABits < minRSABits {
 		o.MinRSABits = minRSABits
 	}
-	v := &Verifier{o: o, anchors: x509.NewCertPool(), intermediates: x509.NewCertPool(), paths: newPaths()}
+	v := &Verifier{o: o, anchors: pool{}, intermediates: pool{}, paths: newPaths()}
 	for _, c := range o.Anchors {
 		if err := checkKey(c, o.MinRSABits); err != nil {
 			return nil, fmt.Errorf("trust anchor %q: %w", nameOf(c), err)
 		}
-		v.anchors.AddCert(c)
+		v.anchors.add(c)
 	}
 	for _, c := range o.Intermediates {
-		v.intermediates.AddCert(c)
+		v.intermediates.add(c)
 	}
 	var err error
 	v.lists, err = openLists(o.CRLs, o.Log)
 	return v, err
 }
 
-// Check says whether c may be used for p by whom b names. extra are certificates
-// that came with a message: they may be part of the path, but are never anchors.
-//
-// Not checked: certificate policies, OCSP, delta and partitioned revocation lists; a
-// list that needs one of these is not used, and its issuer's certificates are then
-// Stale. The first step that fails ends the check. A nil Verifier trusts nobody.
+// Check asks the common question: hard about revocation.
 func (v *Verifier) Check(c *x509.Certificate, p Purpose, b Binding, extra ...*x509.Certificate) Result {
+	return v.Ask(c, Query{Purpose: p, Binding: b, Extra: extra})
+}
+
+// Ask says whether c may be used as q demands. The first step that fails ends the
+// check. A nil Verifier trusts nobody.
+//
+// Not used: delta revocation lists, but for the revocations that they name.
+func (v *Verifier) Ask(c *x509.Certificate, q Query) Result {
 	if v == nil {
 		return Result{Failure: Untrusted, Steps: []Step{{Name: "path", Detail: "no authority is trusted here"}}}
 	}
-	k := &check{v: v, c: c, p: p, b: b, extra: extra, now: v.o.Now()}
+	k := &check{v: v, c: c, q: q, now: v.o.Now()}
 	for _, step := range []func() bool{k.key, k.dates, k.usage, k.path, k.revocation, k.binding} {
 		if !step() {
 			return k.r
@@ -68,15 +71,18 @@ func (v *Verifier) Check(c *x509.Certificate, p Purpose, b Binding, extra ...*x5
 	return k.r
 }
 
-// check is one Check in progress.
+// check is one question being answered.
 type check struct {
-	v     *Verifier
-	c     *x509.Certificate
-	p     Purpose
-	b     Binding
-	extra []*x509.Certificate
-	now   time.Time
-	r     Result
+	v   *Verifier
+	c   *x509.Certificate
+	q   Query
+	now time.Time
+	r   Result
+
+	policy   policyInput // where the anchor has none
+	b        *builder
+	paths    []validPath
+	vouching []*x509.Certificate // signers of lists whose own revocation is being looked up
 }
 
 func (k *check) ok(step, format string, args ...any) bool {
@@ -108,36 +114,10 @@ func (k *check) dates() bool {
 }
 
 func (k *check) usage() bool {
-	if err := checkUsage(k.c, k.p); err != nil {
+	if err := checkUsage(k.c, k.q.Purpose); err != nil {
 		return k.fail(KeyUsage, "usage", "%v", err)
 	}
-	return k.ok("usage", "the certificate is meant for %s of mail", k.p)
-}
-
-// revocation looks every certificate of the path up but the anchor's.
-func (k *check) revocation() bool {
-	k.v.lists.refresh()
-	var known []string
-	for i, c := range k.r.Path[:len(k.r.Path)-1] {
-		issuer := k.r.Path[i+1]
-		a := k.v.lists.lookup(c, issuer, k.now, k.v.o.MaxCRLAge)
-		switch {
-		case a.revoked:
-			return k.fail(Revoked, "revocation", "%s: revoked %s by %s", nameOf(c), day(a.at), nameOf(issuer))
-		case a.problem != "":
-			return k.fail(Stale, "revocation", "%s: %s", nameOf(c), a.problem)
-		case a.unknown && k.v.o.RequireCRL:
-			return k.fail(Stale, "revocation", "%s: no revocation list of %s is configured", nameOf(c), nameOf(issuer))
-		case a.unknown:
-			known = append(known, fmt.Sprintf("%s: nothing is known, no list of %s is configured", nameOf(c), nameOf(issuer)))
-		default:
-			known = append(known, fmt.Sprintf("%s: not in the list of %s of %s", nameOf(c), nameOf(issuer), a.at.UTC().Format(time.RFC3339)))
-		}
-	}
-	if len(known) == 0 {
-		known = append(known, "an anchor cannot be revoked")
-	}
-	return k.ok("revocation", "%s", strings.Join(known, "; "))
+	return k.ok("usage", "the certificate is meant for %s of mail", k.q.Purpose)
 }
 
 func nameOf(c *x509.Certificate) string {

@@ -1,0 +1,143 @@
+package trust
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+// lists holds the revocation lists of the configured files. A file is read again when
+// its size or date changes; when that fails the last good list stays in use until it
+// is too old by its own dates.
+type lists struct {
+	paths []string
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	files  map[string]*listFile      // by path, guarded by mu
+	index  map[string][]*revocations // by issuer, newest first; the slices never change; guarded by mu
+	failed map[string]string         // the complaint last logged for a path, guarded by mu
+}
+
+// listFile is one file as last seen.
+type listFile struct {
+	size    int64
+	changed time.Time
+	lists   []*revocations
+}
+
+func openLists(paths []string, log *slog.Logger) (*lists, error) {
+	l := &lists{paths: paths, log: log, files: map[string]*listFile{}, failed: map[string]string{}}
+	for _, p := range paths {
+		if _, err := os.Stat(p); err != nil {
+			return nil, fmt.Errorf("revocation list: %w", err)
+		}
+	}
+	for _, p := range l.expand() {
+		if _, err := l.load(p); err != nil {
+			return nil, fmt.Errorf("revocation list %s: %w", p, err)
+		}
+	}
+	l.reindex()
+	return l, nil
+}
+
+// expand turns folders into the files in them.
+func (l *lists) expand() []string {
+	var out []string
+	for _, p := range l.paths {
+		entries, err := os.ReadDir(p)
+		if err != nil { // a file, or a folder that has gone: load says so
+			out = append(out, p)
+			continue
+		}
+		for _, e := range entries {
+			if e.Type().IsRegular() && e.Name()[0] != '.' {
+				out = append(out, filepath.Join(p, e.Name()))
+			}
+		}
+	}
+	return out
+}
+
+// refresh reads what has changed since.
+func (l *lists) refresh() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	anew := false
+	for _, p := range l.expand() {
+		changed, err := l.load(p)
+		anew = anew || changed
+		switch {
+		case err == nil:
+			delete(l.failed, p)
+		case l.failed[p] != err.Error():
+			l.failed[p] = err.Error()
+			l.log.Error("a revocation list cannot be read; the last good one stays in use", "file", p, "error", err)
+		}
+	}
+	if anew {
+		l.reindex()
+	}
+}
+
+// load reads one file unless it is unchanged. The caller holds mu, or is alone.
+func (l *lists) load(path string) (changed bool, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	if !st.Mode().IsRegular() {
+		return false, fs.ErrInvalid
+	}
+	old := l.files[path]
+	if old != nil && old.size == st.Size() && old.changed.Equal(st.ModTime()) {
+		return false, nil
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxListBytes+1))
+	if err != nil {
+		return false, err
+	}
+	if len(b) > maxListBytes {
+		return false, errors.New("larger than 64 MiB")
+	}
+	parsed, err := parseLists(b, filepath.Base(path))
+	if err != nil {
+		return false, err
+	}
+	l.files[path] = &listFile{size: st.Size(), changed: st.ModTime(), lists: parsed}
+	return true, nil
+}
+
+// reindex sorts what there is by issuer. The caller holds mu, or is alone.
+func (l *lists) reindex() {
+	l.index = map[string][]*revocations{}
+	for _, f := range l.files {
+		for _, r := range f.lists {
+			key := r.issuer.key()
+			l.index[key] = append(l.index[key], r)
+		}
+	}
+	for _, rs := range l.index {
+		slices.SortStableFunc(rs, newer)
+	}
+}
+
+// of returns the lists of one issuer, newest first.
+func (l *lists) of(issuer name) []*revocations {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.index[issuer.key()]
+}

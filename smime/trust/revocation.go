@@ -1,0 +1,285 @@
+package trust
+
+import (
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// status is what is known about the revocation of one certificate.
+type status struct {
+	state state
+	words string   // one line: of whom, by which source, why
+	from  Evidence // of good and revoked
+}
+
+// state of a status.
+type state uint8
+
+const (
+	unheard state = iota // nothing is at hand that speaks for it
+	unclear              // there is something, but it cannot be relied on
+	good
+	revoked
+)
+
+// Evidence is where an answer about revocation came from.
+type Evidence struct {
+	Certificate *x509.Certificate // whose
+	Kind        string            // "CRL" or "OCSP"
+	Source      string            // file name or URL
+	Made        time.Time         // its thisUpdate
+	LastKnown   bool              // it is past its nextUpdate, within the configured time
+}
+
+// maxNested bounds how deep the question goes on: the signer of a list has a
+// certificate, too, which may be revoked by a list that another has signed.
+const maxNested = 4
+
+// revocation looks every certificate of the path up but the anchor's; of the paths the
+// first that holds counts. If any says that the leaf is revoked, it is.
+func (k *check) revocation() bool {
+	k.v.lists.refresh()
+	var first func() bool
+	for _, p := range k.paths {
+		fail, leaf := k.revocationOf(p)
+		if fail == nil {
+			return true
+		}
+		if leaf {
+			return fail()
+		}
+		if first == nil {
+			first = fail
+		}
+	}
+	k.choose(k.paths[0])
+	return first()
+}
+
+// revocationOf takes the step for one path, or returns how it fails, and whether
+// because the leaf itself is revoked.
+func (k *check) revocationOf(p validPath) (fail func() bool, leaf bool) {
+	var known []string
+	var evidence []Evidence
+	for i, c := range p.path[:len(p.path)-1] {
+		s := k.status(p.path, i, 0)
+		words := nameOf(c) + ": " + s.words
+		switch {
+		case s.state == good:
+			evidence = append(evidence, s.from)
+		case s.state == revoked:
+			return func() bool { k.choose(p); return k.fail(Revoked, "revocation", "%s", words) }, i == 0
+		case k.q.Soft || s.state == unheard && !k.v.o.RequireCRL:
+			words = nameOf(c) + ": not known: " + s.words
+		default:
+			return func() bool { return k.fail(Stale, "revocation", "%s", words) }, false
+		}
+		known = append(known, words)
+	}
+	if len(known) == 0 {
+		known = append(known, "an anchor cannot be revoked")
+	}
+	k.choose(p)
+	k.r.Evidence = evidence
+	return nil, !k.ok("revocation", "%s", strings.Join(known, "; "))
+}
+
+// status finds out about path[i]. The rest of the path leads to the anchor.
+func (k *check) status(path []*x509.Certificate, i, nested int) status {
+	return k.byLists(path, i, nested)
+}
+
+// byLists is RFC 5280, section 6.3.3, over the lists at hand, with one departure: delta
+// lists are not combined with their base. That a delta list names a certificate
+// counts, that it does not name it says nothing.
+func (k *check) byLists(path []*x509.Certificate, i, nested int) status {
+	c := path[i]
+	points, err := distributionPoints(c)
+	if err != nil {
+		return status{state: unclear, words: err.Error()}
+	}
+	issuer := parseName(c.RawIssuer)
+	points = append(points, point{full: []generalName{{form: formDirectory, dir: issuer}}, reasons: allReasons})
+	l := lookup{k: k, path: path, i: i, nested: nested, done: map[string]bool{}}
+	for _, p := range points {
+		if l.point(&p, issuer) {
+			return l.s
+		}
+	}
+	switch {
+	case l.s.words == "":
+		l.s.words = "no revocation list of " + nameOf(path[i+1]) + " is at hand"
+	case l.s.state != good:
+	case l.covered != allReasons:
+		l.s = status{state: unclear, words: "the revocation lists at hand speak only for some reasons"}
+	}
+	return l.s
+}
+
+// lookup is one certificate being looked up in lists.
+type lookup struct {
+	k       *check
+	path    []*x509.Certificate
+	i       int
+	nested  int
+	covered reasons
+	done    map[string]bool // scopes of which the newest list was used
+	s       status
+}
+
+// point uses the lists of one distribution point. It returns true when all is known.
+func (l *lookup) point(p *point, issuer name) bool {
+	from := []name{issuer}
+	if len(p.issuers) > 0 {
+		from = nil
+		for _, g := range p.issuers {
+			if g.form == formDirectory {
+				from = append(from, g.dir)
+			}
+		}
+	}
+	for _, n := range from {
+		for _, r := range l.k.v.lists.of(n) {
+			if l.list(r, p) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// list uses one list. It returns true when all is known.
+func (l *lookup) list(r *revocations, p *point) bool {
+	c := l.path[l.i]
+	scope := r.issuer.key() + "/" + r.scopeDER
+	if l.done[scope] {
+		return false
+	}
+	if why := r.speaksFor(c, p); why != "" {
+		l.doubt(why)
+		return false
+	}
+	if covers := p.reasons & r.scope.reasons; covers&^l.covered == 0 {
+		return false
+	}
+	if why := l.signer(r); why != "" {
+		l.doubt(why)
+		return false
+	}
+	e, named := r.entry(c)
+	if named && e.reason != removeFromCRL { // however old the list is
+		l.s = status{state: revoked, words: revokedWords(e, "list "+r.source), from: Evidence{Certificate: c, Kind: "CRL", Source: r.source, Made: r.made}}
+		return true
+	}
+	if r.delta {
+		l.doubt("the revocation list is a delta list, which is not combined with its base")
+		return false
+	}
+	fresh, words := l.k.v.o.age("the revocation list", r.made, r.next, l.k.now)
+	if !fresh {
+		l.doubt(words)
+		return false
+	}
+	l.done[scope] = true
+	l.covered |= p.reasons & r.scope.reasons
+	l.fine(r, words)
+	return l.covered == allReasons
+}
+
+// doubt notes the first reason why nothing is known, as long as nothing is.
+func (l *lookup) doubt(why string) {
+	if l.s.words == "" {
+		l.s = status{state: unclear, words: why}
+	}
+}
+
+// fine notes that the list does not name the certificate. Of several lists, which
+// cover the reasons together, the oldest is told.
+func (l *lookup) fine(r *revocations, lastKnown string) {
+	if l.s.state == good && !r.made.Before(l.s.from.Made) {
+		return
+	}
+	s := status{state: good, from: Evidence{Certificate: l.path[l.i], Kind: "CRL", Source: r.source, Made: r.made, LastKnown: lastKnown != ""}}
+	s.words = fmt.Sprintf("not in the list %s of %s", r.source, stamp(r.made))
+	if lastKnown != "" {
+		s.words += ", " + lastKnown
+	}
+	l.s = s
+}
+
+func revokedWords(e entry, source string) string {
+	words := "revoked " + day(time.Unix(e.at, 0))
+	if why := reasonNames[e.reason]; why != "" {
+		words += " (" + why + ")"
+	}
+	return words + ", says the " + source
+}
+
+// maxSigners bounds the certificates tried as a list's signer.
+const maxSigners = 8
+
+// signer finds who signed r and whether they may: the issuer above in the path, or
+// another certificate of that name that leads to the same anchor and is not revoked
+// (RFC 5280, section 6.3.3 (f)).
+func (l *lookup) signer(r *revocations) (why string) {
+	above := l.path[l.i+1:]
+	for _, c := range above {
+		if parseName(c.RawSubject).key() == r.issuer.key() && r.signedBy(c) {
+			return ""
+		}
+	}
+	tried := 0
+	b := l.k.builder()
+	for _, p := range append([]pool{b.anchors}, b.pools...) {
+		for _, c := range p[r.issuer.key()] {
+			if tried++; tried > maxSigners {
+				break
+			}
+			if checkKey(c, b.minBits) != nil || !r.signedBy(c) {
+				continue
+			}
+			if l.k.mayVouch(c, above[len(above)-1], l.nested) {
+				return ""
+			}
+			why = "the signer of the revocation list cannot be believed"
+		}
+	}
+	if why == "" {
+		why = "the revocation list is not signed by its issuer"
+	}
+	return why
+}
+
+// mayVouch says whether c leads to the anchor and neither it nor what is above it is
+// revoked. A certificate that is being looked at already, because the list that it
+// signed speaks of itself, may.
+func (k *check) mayVouch(c, anchor *x509.Certificate, nested int) bool {
+	if slices.ContainsFunc(k.vouching, c.Equal) {
+		return true
+	}
+	if nested >= maxNested {
+		return false
+	}
+	k.vouching = append(k.vouching, c)
+	defer func() { k.vouching = k.vouching[:len(k.vouching)-1] }()
+	may := false
+	_ = k.builder().paths(c, func(path []*x509.Certificate) bool {
+		if !path[len(path)-1].Equal(anchor) {
+			return false
+		}
+		if _, err := validate(path, rules{now: k.now, minBits: k.v.o.MinRSABits}); err != nil {
+			return false
+		}
+		for i := range path[:len(path)-1] {
+			if k.status(path, i, nested+1).state != good {
+				return false
+			}
+		}
+		may = true
+		return true
+	})
+	return may
+}

@@ -1,0 +1,344 @@
+package trust
+
+import (
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cmmpd/internal/demopki"
+	"cmmpd/internal/mail"
+)
+
+func marshal(t *testing.T, v any, params string) []byte {
+	t.Helper()
+	der, err := asn1.MarshalWithParams(v, params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func oid(t *testing.T, s string) x509.OID {
+	t.Helper()
+	o, err := x509.ParseOID(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// An anchor may be accepted for some policies only.
+func TestPoliciesOfAnAnchor(t *testing.T) {
+	const personal, role, other = "1.2.3.4.1", "1.2.3.4.2", "1.2.3.4.9"
+	w := newWorld(t)
+	sub, err := w.root.NewSub("Policies", func(c *x509.Certificate) {
+		c.Policies = []x509.OID{oid(t, personal), oid(t, role), oid(t, other)}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.publish(sub, "policies.crl", time.Hour)
+	w.options.Intermediates = append(w.options.Intermediates, sub.Cert)
+	w.options.Policies = map[string][]string{string(w.root.Cert.Raw): {personal, role}}
+	v := w.verifier()
+	for policy, want := range map[string]Failure{personal: None, role: None, other: Untrusted, "": Untrusted} {
+		id, err := sub.Issue(demopki.Spec{CN: "Alice", Address: alice.String(), Adjust: func(c *x509.Certificate) {
+			if policy != "" {
+				c.Policies = []x509.OID{oid(t, policy)}
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.expect(v, id.Cert, Encrypt, Binding{Address: alice}, want)
+		if r := v.Check(id.Cert, Encrypt, Binding{Address: alice}); want == None && (len(r.Policies) != 1 || r.Policies[0] != policy) {
+			t.Errorf("policies of the result: %v", r.Policies)
+		}
+	}
+}
+
+// Certificates of a message that sign each other crosswise must not keep us busy.
+func TestPathBuildingIsBounded(t *testing.T) {
+	w := newWorld(t)
+	clock := func() time.Time { return w.now }
+	var cas []*demopki.CA
+	for range 12 {
+		ca, err := demopki.NewCA("Loop", clock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cas = append(cas, ca)
+	}
+	var extra []*x509.Certificate
+	for i, a := range cas { // a third of all pairs
+		for j, b := range cas {
+			if i == j || (i+j)%3 != 0 {
+				continue
+			}
+			id, err := a.Issue(demopki.Spec{CN: "Loop", Signer: b.Key, Adjust: func(c *x509.Certificate) {
+				c.IsCA, c.KeyUsage, c.ExtKeyUsage = true, x509.KeyUsageCertSign, nil
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			extra = append(extra, id.Cert)
+		}
+	}
+	id, err := cas[0].Issue(demopki.Spec{CN: "Mallory", Address: alice.String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := w.verifier()
+	k := &check{v: v, c: id.Cert, q: Query{Extra: extra}, now: w.now}
+	if k.path() || k.b.signatures > maxSignatures+1 || k.b.steps > maxSteps+1 {
+		t.Errorf("a path, or %d signatures and %d steps", k.b.signatures, k.b.steps)
+	}
+	if r := v.Check(id.Cert, Sign, Binding{Address: alice}, extra...); r.Failure != Untrusted {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestNamesCompare(t *testing.T) {
+	seq := func(values ...asn1.RawValue) []byte {
+		var rdns []asn1.RawValue
+		for _, v := range values {
+			attr := marshal(t, struct {
+				Type  asn1.ObjectIdentifier
+				Value asn1.RawValue
+			}{asn1.ObjectIdentifier{2, 5, 4, 3}, v}, "")
+			rdns = append(rdns, asn1.RawValue{Tag: asn1.TagSet, IsCompound: true, Bytes: attr})
+		}
+		return marshal(t, rdns, "")
+	}
+	str := func(tag int, s string) asn1.RawValue { return asn1.RawValue{Tag: tag, Bytes: []byte(s)} }
+	for _, c := range []struct {
+		a, b asn1.RawValue
+		same bool
+	}{
+		{str(asn1.TagPrintableString, "Works Bureau"), str(asn1.TagUTF8String, "  works   BUREAU "), true},
+		{str(asn1.TagUTF8String, "Straße"), str(asn1.TagUTF8String, "STRASSE"), true},
+		{str(asn1.TagUTF8String, "發展局"), str(30, "\x76\x7c\x5c\x55\x5c\x40"), true},
+		{str(asn1.TagUTF8String, "ａｂｃ"), str(asn1.TagIA5String, "ABC"), true},
+		{str(asn1.TagUTF8String, "soft\u00adware"), str(asn1.TagUTF8String, "software"), true},
+		{str(asn1.TagUTF8String, "Works Bureau"), str(asn1.TagUTF8String, "WorksBureau"), false},
+		{str(asn1.TagUTF8String, "Works"), str(asn1.TagOctetString, "Works"), false},
+		{str(asn1.TagUTF8String, "\xff"), str(asn1.TagUTF8String, "\xfe"), false},
+		{str(30, "a"), str(30, "b"), false},
+	} {
+		if got := sameName(seq(c.a), seq(c.b)); got != c.same {
+			t.Errorf("%q and %q: %v", c.a.Bytes, c.b.Bytes, got)
+		}
+	}
+	a, b := str(asn1.TagUTF8String, "a"), str(asn1.TagUTF8String, "b")
+	if sameName(seq(a, b), seq(b, a)) || !parseName(seq(a, b)).within(parseName(seq(a))) || parseName(seq(b, a)).within(parseName(seq(a))) {
+		t.Error("the order of relative names")
+	}
+	if sameName([]byte("x"), []byte("y")) || !sameName([]byte("x"), []byte("x")) {
+		t.Error("names that cannot be read")
+	}
+}
+
+func utf8SAN(t *testing.T, box string) func(*x509.Certificate) {
+	other := marshal(t, struct {
+		Type  asn1.ObjectIdentifier
+		Value string `asn1:"tag:0,explicit,utf8"`
+	}{asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 8, 9}, box}, "tag:0")
+	san := marshal(t, []asn1.RawValue{{FullBytes: other}}, "")
+	return func(c *x509.Certificate) {
+		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: oidSAN, Critical: true, Value: san})
+	}
+}
+
+// RFC 9598: an address with a local part that is not ASCII, its domain in A-labels.
+func TestSmtpUTF8Mailbox(t *testing.T) {
+	w := newWorld(t)
+	v := w.verifier()
+	for box, c := range map[string]struct {
+		who  string
+		want Failure
+	}{
+		"陳大文@works.gov.example":           {"陳大文@works.gov.example", None},
+		"陳大文@xn--fiqs8s.example":          {"陳大文@中国.example", None},
+		"李小明@works.gov.example":           {"陳大文@works.gov.example", WrongAddress},
+		"alice@works.gov.example":         {"alice@works.gov.example", WrongAddress}, // must be an rfc822Name
+		"陳大文@中国.example":                  {"陳大文@中国.example", WrongAddress},          // must be A-labels
+		"陳大文":                             {"alice@works.gov.example", WrongAddress},
+		"陳大文@xn--fiqs8s.example\x00.evil": {"陳大文@中国.example", WrongAddress},
+	} {
+		id := w.issue(demopki.Spec{CN: "Chan", Adjust: utf8SAN(t, box)})
+		w.expect(v, id, Encrypt, Binding{Address: mail.MustParseAddress(c.who), Directory: true}, c.want)
+	}
+	// Limits to mail domains hold for it.
+	sub, err := w.root.NewSub("Health only", func(c *x509.Certificate) { c.PermittedEmailAddresses = []string{"health.gov.example"} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.publish(sub, "health.crl", time.Hour)
+	w.options.Intermediates = append(w.options.Intermediates, sub.Cert)
+	v = w.verifier()
+	for box, want := range map[string]Failure{"陳@health.gov.example": None, "陳@works.gov.example": Untrusted} {
+		id, err := sub.Issue(demopki.Spec{CN: "Chan", Adjust: utf8SAN(t, box)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.expect(v, id.Cert, Encrypt, Binding{Address: mail.MustParseAddress(box)}, want)
+	}
+}
+
+// An authority limited to a part of the directory may name nobody else.
+func TestDirectoryNameConstraints(t *testing.T) {
+	w := newWorld(t)
+	base := marshal(t, pkix.Name{Organization: []string{"Demonstration  GOVERNMENT"}}.ToRDNSequence(), "")
+	tree := func(form int, name []byte) []byte {
+		return marshal(t, struct {
+			Permitted []asn1.RawValue `asn1:"tag:0"`
+		}{[]asn1.RawValue{{Tag: asn1.TagSequence, IsCompound: true, Bytes: marshal(t, asn1.RawValue{
+			Class: asn1.ClassContextSpecific, Tag: form, IsCompound: form != formEmail, Bytes: name,
+		}, "")}}}, "")
+	}
+	for name, c := range map[string]struct {
+		constraint []byte
+		want       Failure
+	}{
+		"within":           {tree(formDirectory, base), None},
+		"outside":          {tree(formDirectory, marshal(t, pkix.Name{Organization: []string{"Else"}}.ToRDNSequence(), "")), Untrusted},
+		"a form not known": {tree(3, []byte{0x30, 0}), None}, // no such name is there
+		"rubbish":          {[]byte{0x30, 2, 0xa0, 0x80}, Untrusted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.t = t
+			sub, err := w.root.NewSub("Constrained", func(x *x509.Certificate) {
+				x.ExtraExtensions = []pkix.Extension{{Id: oidNameConstraints, Critical: true, Value: c.constraint}}
+			})
+			if err != nil { // crypto/x509 does not read it
+				if c.want == None {
+					t.Error(err)
+				}
+				return
+			}
+			w.publish(sub, "constrained.crl", time.Hour)
+			id, err := sub.Issue(demopki.Spec{CN: "Alice", Address: alice.String()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := w.options
+			o.Intermediates = append(o.Intermediates[:1:1], sub.Cert)
+			v, err := New(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.expect(v, id.Cert, Encrypt, Binding{Address: alice}, c.want)
+		})
+	}
+}
+
+// Past its nextUpdate a list counts as long as it is configured to, where there is no
+// newer; and where the label is soft, nothing known passes. A revocation never does.
+func TestLastKnownGoodAndSoft(t *testing.T) {
+	w := newWorld(t)
+	w.options.LastKnownGood, w.options.MaxCRLAge = 12*time.Hour, 72*time.Hour
+	c := w.issue(demopki.Spec{CN: "Alice", Address: alice.String()})
+	b := Binding{Address: alice}
+	v := w.verifier()
+	w.now = w.now.Add(30 * time.Hour)
+	r := v.Check(c, Encrypt, b)
+	if !r.Usable || len(r.Evidence) != 2 || !r.Evidence[0].LastKnown || !strings.Contains(r.Steps[4].Detail, "last that is known") {
+		t.Errorf("%+v", r)
+	}
+	w.now = w.now.Add(10 * time.Hour)
+	w.expect(v, c, Encrypt, b, Stale)
+	if r := v.Ask(c, Query{Purpose: Encrypt, Binding: b, Soft: true}); !r.Usable || !strings.Contains(r.Steps[4].Detail, "not known") {
+		t.Errorf("soft: %+v", r)
+	}
+	w.options.LastKnownGood = 1000 * time.Hour
+	v = w.verifier()
+	w.expect(v, c, Encrypt, b, None)
+	w.now = w.now.Add(40 * time.Hour) // beyond MaxCRLAge
+	w.expect(v, c, Encrypt, b, Stale)
+	w.sub.Revoke(c)
+	w.publish(w.sub, "sub.crl", time.Hour)
+	w.publish(w.root, "root.crl", time.Hour)
+	if r := w.verifier().Ask(c, Query{Purpose: Encrypt, Binding: b, Soft: true}); r.Failure != Revoked {
+		t.Errorf("soft and revoked: %+v", r)
+	}
+}
+
+// What crypto/x509 cannot read is read, with every byte as it was.
+func TestParseCertificate(t *testing.T) {
+	w := newWorld(t)
+	relative := marshal(t, []struct{ Point asn1.RawValue }{{asn1.RawValue{
+		Class: asn1.ClassContextSpecific, Tag: 0, IsCompound: true, Bytes: marshal(t, asn1.RawValue{
+			Class: asn1.ClassContextSpecific, Tag: 1, IsCompound: true, Bytes: marshal(t, pkix.AttributeTypeAndValue{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: "p1"}, ""),
+		}, ""),
+	}}}, "")
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(7), NotBefore: w.now, NotAfter: w.now.Add(time.Hour), Subject: pkix.Name{CommonName: "x"},
+		ExtraExtensions: []pkix.Extension{{Id: oidCRLDP, Critical: true, Value: relative}},
+	}
+	der, err := x509.CreateCertificate(nil, tmpl, w.root.Cert, w.root.Key.Public(), w.root.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x509.ParseCertificate(der); err == nil {
+		t.Skip("crypto/x509 reads it now")
+	}
+	c, err := ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.root.Cert.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature); err != nil {
+		t.Error(err)
+	}
+	points, err := distributionPoints(c)
+	if err != nil || len(points) != 1 || len(points[0].names(parseName(c.RawIssuer))) != 1 {
+		t.Errorf("%+v %v", points, err)
+	}
+	if _, err := ParseCertificate(der[:len(der)-1]); err == nil {
+		t.Error("a truncated certificate was read")
+	}
+}
+
+func FuzzParseCertificate(f *testing.F) {
+	ca, err := demopki.NewCA("Root", nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(ca.Cert.Raw)
+	for _, name := range []string{"ValidcRLIssuerTest29EE.crt", "nameConstraintsDN1CACert.crt", "P12Mapping1to3CACert.crt"} {
+		der, err := os.ReadFile(filepath.Join(pkitsDir(f), "certs", name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(der)
+	}
+	v, err := New(Options{Anchors: []*x509.Certificate{ca.Cert}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, der []byte) {
+		c, err := ParseCertificate(der)
+		if err != nil {
+			return
+		}
+		if string(c.Raw) != string(der) {
+			t.Fatal("bytes changed")
+		}
+		v.Check(c, Sign, Binding{Address: alice}, c)
+		Addresses(c)
+		_, _ = distributionPoints(c)
+		k := constraints{budget: maxComparisons}
+		if k.add(c) == nil {
+			_ = k.check(c)
+		}
+		p := newPolicies(policyInput{}, 2)
+		if p.next(c, false) == nil && p.next(c, false) == nil {
+			_, _ = p.wrapUp()
+		}
+	})
+}
