@@ -14,7 +14,8 @@ import (
 type commit struct {
 	record blob.Record
 	ops    []engine.Op
-	lazy   bool // need not be flushed before it is acknowledged
+	copies []byte // instead of ops: encodeCopies
+	lazy   bool   // need not be flushed before it is acknowledged
 	events []*event
 	made   []*account // accounts that exist from now on, with their numbers
 	number []uint32
@@ -70,17 +71,21 @@ func (s *Store) enqueue(c *commit, f func(*build) error) error {
 		return err
 	}
 	b.finish()
-	if len(b.ops) == 0 {
+	switch {
+	case c.copies != nil:
+		c.record.Ops = c.copies
+	case len(b.ops) == 0:
 		return nil
-	}
-	if !s.counted {
-		b.put(key0(keyBoots), encodeNumber(s.boot))
-		if s.boot == 1 { // the store is new
-			b.put(key0(keyFormat), progress{format: formatVersion}.encode())
+	default:
+		if !s.counted {
+			b.put(key0(keyBoots), encodeNumber(s.boot))
+			if s.boot == 1 { // the store is new
+				b.put(key0(keyFormat), progress{format: formatVersion}.encode())
+			}
 		}
+		c.ops = b.ops
+		c.record.Ops = encodeOps(c.ops)
 	}
-	c.ops = b.ops
-	c.record.Ops = encodeOps(c.ops)
 	c.done = make(chan struct{})
 	for _, op := range c.ops {
 		s.pending[string(op.Key)] = pendingValue{op.Value, c}
@@ -107,8 +112,8 @@ func (s *Store) commitLoop() {
 		case <-late:
 			_ = s.syncLog() // stops the store if it fails
 			late = nil
-		case reply := <-s.syncs: // it does not wait for a pause
-			reply <- s.syncLog()
+		case a := <-s.asks: // it does not wait for a pause
+			a.reply <- a.do()
 			late = nil
 		default:
 		}
@@ -133,8 +138,8 @@ func (s *Store) commitLoop() {
 		case <-late:
 			_ = s.syncLog()
 			late = nil
-		case reply := <-s.syncs:
-			reply <- s.syncLog()
+		case a := <-s.asks:
+			a.reply <- a.do()
 			late = nil
 		}
 	}
@@ -150,6 +155,36 @@ func (s *Store) syncLog() error {
 	s.flushed.Store(s.shown.Load())
 	return nil
 }
+
+// rollLog begins a new segment, so that all there is so far is in complete ones. Only the committer calls it.
+func (s *Store) rollLog() error {
+	err := s.log.Roll()
+	if err == nil {
+		s.flushed.Store(s.shown.Load())
+		return nil
+	}
+	return s.refusal(err)
+}
+
+// ask is something that only the committer may do. After it the log is flushed, unless it fails.
+type ask struct {
+	do    func() error
+	reply chan error
+}
+
+// tell has the committer do something.
+func (s *Store) tell(do func() error) error {
+	a := ask{do, make(chan error, 1)}
+	select {
+	case s.asks <- a:
+		return <-a.reply
+	case <-s.committed:
+		return mail.E(mail.Unavailable, unsaved, errors.New("the committer has ended"))
+	}
+}
+
+// flushLog has the committer flush the log: the index must not be ahead of it.
+func (s *Store) flushLog() error { return s.tell(s.syncLog) }
 
 // run takes a batch through the log.
 func (s *Store) run(batch []*commit) {
@@ -182,17 +217,7 @@ func (s *Store) run(batch []*commit) {
 
 // fail answers a batch that could not be written, and all that was built on it meanwhile.
 func (s *Store) fail(batch []*commit, err error) {
-	switch {
-	case errors.Is(err, blob.ErrFull):
-		s.o.Log.Warn("no space for mail", "error", err)
-		err = mail.E(mail.Full, "no space left for mail", err)
-	case errors.Is(err, blob.ErrBusy):
-		s.o.Log.Warn("mail cannot be saved for the moment", "error", err)
-		err = mail.E(mail.Unavailable, "no mail can be saved at the moment", err)
-	default:
-		s.stop(err)
-		err = s.Ready()
-	}
+	err = s.refusal(err)
 	s.mu.Lock()
 	batch = append(batch, s.queue...)
 	s.queue = nil
@@ -202,6 +227,20 @@ func (s *Store) fail(batch []*commit, err error) {
 		c.err = err
 		close(c.done)
 	}
+}
+
+// refusal is what callers are told about an error of the log. Unless the log is as before, the store stops.
+func (s *Store) refusal(err error) error {
+	switch {
+	case errors.Is(err, blob.ErrFull):
+		s.o.Log.Warn("no space for mail", "error", err)
+		return mail.E(mail.Full, "no space left for mail", err)
+	case errors.Is(err, blob.ErrBusy):
+		s.o.Log.Warn("mail cannot be saved for the moment", "error", err)
+		return mail.E(mail.Unavailable, "no mail can be saved at the moment", err)
+	}
+	s.stop(err)
+	return s.Ready()
 }
 
 // apply makes the ops of a log record visible in the index.
@@ -240,7 +279,7 @@ func (s *Store) reveal(c *commit) error {
 	if err := s.apply(c.ops, &c.record); err != nil {
 		return err
 	}
-	s.counted = true
+	s.counted = s.counted || len(c.ops) > 0
 	for _, op := range c.ops {
 		if s.pending[string(op.Key)].by == c {
 			delete(s.pending, string(op.Key))

@@ -21,8 +21,9 @@ const (
 // indexWriter writes the index behind the commits.
 type indexWriter struct {
 	store *Store
-	work  chan struct{} // something is to be written
-	full  chan struct{} // it should be written at once
+	work  chan struct{}   // something is to be written
+	full  chan struct{}   // it should be written at once
+	now   chan chan error // likewise, and somebody waits for it
 	quit  chan struct{}
 	ended chan struct{}
 
@@ -34,6 +35,7 @@ type indexWriter struct {
 func (w *indexWriter) start(s *Store) {
 	w.store = s
 	w.work, w.full = make(chan struct{}, 1), make(chan struct{}, 1)
+	w.now = make(chan chan error)
 	w.quit, w.ended = make(chan struct{}), make(chan struct{})
 	w.drained = make(chan struct{})
 	go w.loop()
@@ -61,21 +63,27 @@ func (w *indexWriter) loop() {
 	timer := time.NewTimer(flushAfter)
 	timer.Stop()
 	for {
+		var reply chan error
 		select {
 		case <-w.quit:
 			return
 		case <-w.full:
+		case reply = <-w.now:
 		case <-w.work:
 			timer.Reset(flushAfter)
 			select {
 			case <-w.quit:
 				return
 			case <-w.full:
+			case reply = <-w.now:
 			case <-timer.C:
 			}
 			timer.Stop()
 		}
 		err := w.store.kv.Flush(w.store.flushLog)
+		if reply != nil {
+			reply <- err
+		}
 		if err != nil && !noSpace(err) {
 			w.store.stop(err)
 			err = nil
@@ -99,19 +107,21 @@ func (w *indexWriter) loop() {
 	}
 }
 
-// noSpace says whether the error is for want of space only.
-func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
-
-// flushLog has the committer flush the log: the index must not be ahead of it.
-func (s *Store) flushLog() error {
+// flush returns when all that is visible now is durable in the index.
+func (w *indexWriter) flush(ctx context.Context) error {
 	reply := make(chan error, 1)
 	select {
-	case s.syncs <- reply:
+	case w.now <- reply:
 		return <-reply
-	case <-s.committed:
-		return mail.E(mail.Unavailable, unsaved, errors.New("the committer has ended"))
+	case <-w.ended:
+		return mail.E(mail.Unavailable, "the mail store is closing", nil)
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
+
+// noSpace says whether the error is for want of space only.
+func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // admit waits while too much is in memory only.
 func (w *indexWriter) admit(ctx context.Context) error {

@@ -22,6 +22,7 @@ const (
 	keyMessageID = 'H' // + account, Message-ID hash: thread and label
 	keyBody      = 'B' // + body: bodyRecord
 	keyGarbage   = 'G' // + segment: octets of bodies that nothing refers to
+	keyReclaimed = 'R' // + segment: octets that its file had; it is not needed any more
 	keyQueue     = 'Q' // + number: queueRecord
 	keyQueueDue  = 'q' // + due, number: lane; not of held items
 )

@@ -378,6 +378,7 @@ const (
 	opPut     = 1
 	opDelete  = 2
 	opPutBody = 3 // the value is a bodyRecord that refers to the blob of this log record
+	opCopy    = 4 // as opPutBody, but it changes nothing: the blob has a copy of the body, to which a later record may refer
 )
 
 // encodeOps writes the ops of a log record. A body record with segment 0 is one of this log record.
@@ -414,32 +415,70 @@ func isNewBody(op engine.Op) bool {
 	return d.uint() == 0
 }
 
-// decodeOps reads the ops of a log record. Keys and values alias b.
+// encodeCopies writes the ops of a log record that brings copies of bodies and changes nothing.
+func encodeCopies(ops []engine.Op) []byte {
+	b := appendUint(nil, uint64(len(ops)))
+	for _, op := range ops {
+		b = append(b, opCopy)
+		b = appendBytes(b, op.Key)
+		b = appendBytes(b, op.Value)
+	}
+	return b
+}
+
+// decodeOps reads the ops of a log record, those that change something. Keys and values alias b.
 func decodeOps(b []byte) ([]engine.Op, error) {
+	var ops []engine.Op
+	err := eachOp(b, func(kind byte, op engine.Op) {
+		if kind != opCopy {
+			ops = append(ops, op)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ops, nil
+}
+
+// decodeCopies reads what encodeCopies wrote; other ops are passed over.
+func decodeCopies(b []byte) (ops []engine.Op, err error) {
+	err = eachOp(b, func(kind byte, op engine.Op) {
+		if kind == opCopy {
+			ops = append(ops, op)
+		}
+	})
+	return ops, err
+}
+
+func eachOp(b []byte, f func(kind byte, op engine.Op)) error {
 	d := decoder{b: b}
 	n := d.size()
-	ops := make([]engine.Op, 0, min(n, 1<<16))
-	for len(d.b) > 0 {
+	copies := 0
+	for i := 0; len(d.b) > 0; i++ {
 		kind := d.byte()
 		op := engine.Op{Key: d.bytes()}
-		if len(op.Key) == 0 || kind != opPut && kind != opDelete && kind != opPutBody {
-			return nil, errRecord
+		if len(op.Key) == 0 || kind < opPut || kind > opCopy {
+			return errRecord
 		}
 		if kind != opDelete {
 			op.Value = d.bytes()
 		}
-		if !d.bad && (kind == opPutBody) != isNewBody(op) {
-			return nil, errRecord
+		if !d.bad && (kind == opPutBody || kind == opCopy) != isNewBody(op) {
+			return errRecord
 		}
-		ops = append(ops, op)
+		if kind == opCopy {
+			copies++
+		}
+		f(kind, op)
+		n--
+		if copies > 0 && copies != i+1 { // a record brings copies or changes, not both
+			return errRecord
+		}
 	}
-	if err := d.end(); err != nil {
-		return nil, err
+	if n != 0 && !d.bad {
+		return errRecord
 	}
-	if n != len(ops) {
-		return nil, errRecord
-	}
-	return ops, nil
+	return d.end()
 }
 
 // place turns the body records of a log record into what they are once its place is known.

@@ -26,6 +26,7 @@ func FuzzRecords(f *testing.F) {
 	f.Add(byte(10), encodeNumber(300))
 	f.Add(byte(11), text.append(nil))
 	f.Add(byte(12), encodeOps([]engine.Op{{Key: []byte("Ka"), Value: []byte("v")}, {Key: []byte("x")}, {Key: []byte("Ba"), Value: bodyRecord{1, 0, 3, 4, 22, 6, 7}.encode()}}))
+	f.Add(byte(12), encodeCopies([]engine.Op{{Key: []byte("Ba"), Value: bodyRecord{1, 0, 3, 4, 22, 6, 7}.encode()}}))
 	f.Fuzz(func(t *testing.T, kind byte, b []byte) {
 		var again []byte
 		var err error
@@ -68,6 +69,9 @@ func FuzzRecords(f *testing.F) {
 			var ops []engine.Op
 			if ops, err = decodeOps(b); err == nil {
 				again = encodeOps(ops)
+			}
+			if copies, _ := decodeCopies(b); len(copies) > 0 {
+				again = encodeCopies(copies)
 			}
 		default:
 			return

@@ -108,9 +108,9 @@ type Store struct {
 	closing bool // nothing more is taken
 	counted bool // the number of this opening is in the log
 
-	wake      chan struct{}   // to the committer: there is something in queue
-	syncs     chan chan error // to the committer: flush the log
-	committed chan struct{}   // closed when the committer has ended
+	wake      chan struct{} // to the committer: there is something in queue
+	asks      chan ask      // to the committer
+	committed chan struct{} // closed when the committer has ended
 	writer    indexWriter
 
 	accountsMu sync.Mutex
@@ -136,7 +136,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		o: o, pending: make(map[string]pendingValue), accounts: make(map[mail.AccountID]*account),
 		mailboxes: make(map[mailboxKey]*mailbox), feed: make(map[*func(mail.AccountID)]struct{}),
-		wake: make(chan struct{}, 1), syncs: make(chan chan error), committed: make(chan struct{}),
+		wake: make(chan struct{}, 1), asks: make(chan ask), committed: make(chan struct{}),
 	}
 	version, err := s.open()
 	if err != nil {

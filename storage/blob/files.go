@@ -21,6 +21,7 @@ type cached struct {
 	file    durable.File
 	readers int
 	used    uint64
+	gone    bool // no longer in files: the last reader closes it
 }
 
 // get returns the open file; put must be called afterwards.
@@ -50,8 +51,24 @@ func (c *fileCache) get(number uint32, open func() (durable.File, error)) (*cach
 
 func (c *fileCache) put(f *cached) {
 	c.mu.Lock()
-	f.readers--
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	if f.readers--; f.readers == 0 && f.gone {
+		_ = f.file.Close() // it was only read
+	}
+}
+
+// forget closes the file when nobody reads it any more: only then is the space of a removed one free.
+func (c *fileCache) forget(number uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.files[number]
+	if f == nil {
+		return
+	}
+	delete(c.files, number)
+	if f.gone = true; f.readers == 0 {
+		_ = f.file.Close()
+	}
 }
 
 // evict closes the file that was not read for the longest time, if any is idle.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"cmmpd/internal/durable"
@@ -53,9 +54,12 @@ type Log struct {
 	o     Options
 	files fileCache
 
-	active durable.File
+	active   durable.File
+	active32 atomic.Uint32 // its number
+
 	seed   uint32 // checksum of the active segment's header
 	end    Position
+	jump   bool  // while reading: segments before end were removed, so the next record's number is not known
 	synced int64 // the active segment is flushed up to here
 	buf    []byte
 	failed error // once set, nothing more is written
@@ -76,11 +80,8 @@ func (l *Log) Append(records []*Record) error {
 		return l.failed
 	}
 	if l.end.Offset >= l.o.SegmentBytes {
-		if err := l.roll(); err != nil {
-			if l.failed == nil && lacking(err) {
-				return fmt.Errorf("%w: %w", ErrBusy, err)
-			}
-			return l.fail(err)
+		if err := l.rollOver(); err != nil {
+			return err
 		}
 	}
 	before := l.end
@@ -178,6 +179,18 @@ func (l *Log) Sync() error {
 	return nil
 }
 
+// rollOver is roll, with errors as Append has them.
+func (l *Log) rollOver() error {
+	err := l.roll()
+	if err == nil {
+		return nil
+	}
+	if l.failed == nil && lacking(err) {
+		return fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	return l.fail(err)
+}
+
 // roll closes the active segment and begins the next.
 func (l *Log) roll() error {
 	if err := l.Sync(); err != nil {
@@ -211,6 +224,7 @@ func (l *Log) activate(number uint32) error {
 		}
 	}
 	l.active, l.seed = f, seed
+	l.active32.Store(number)
 	l.end.Segment, l.end.Offset, l.synced = number, segmentHeaderSize, segmentHeaderSize
 	return nil
 }
@@ -233,22 +247,6 @@ func (l *Log) open(number uint32, flag int) (durable.File, uint32, error) {
 		return nil, 0, errors.Join(fmt.Errorf("%s: %w", segmentName(number), err), f.Close())
 	}
 	return f, Checksum(b[:]), nil
-}
-
-// Read fills p from a segment. It may be called while others append.
-func (l *Log) Read(segment uint32, off int64, p []byte) error {
-	f, err := l.files.get(segment, func() (durable.File, error) {
-		f, _, err := l.open(segment, os.O_RDONLY)
-		return f, err
-	})
-	if err != nil {
-		return err
-	}
-	defer l.files.put(f)
-	if _, err := f.file.ReadAt(p, off); err != nil {
-		return fmt.Errorf("%s at %d: %w", segmentName(segment), off, err)
-	}
-	return nil
 }
 
 // Close flushes and closes the files.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"cmmpd/internal/durable"
 )
@@ -15,7 +14,8 @@ import (
 var ErrDamaged = errors.New("the segments are damaged")
 
 // Open opens the segments, and makes the first one if there is none. replay is called for every record after from,
-// in order; the zero Position is the beginning. A torn tail (records that were not flushed when the machine
+// in order. The zero Position is the beginning of what there is: segments may be missing then, and the caller finds out
+// from what is replayed whether they were removed (Missing). A torn tail (records that were not flushed when the machine
 // stopped) is cut off; if something is wrong before that, the error is ErrDamaged. What is replayed was written and flushed once
 // more before, because a failed flush may have left it in the page cache only.
 func Open(o Options, from Position, replay func(*Record) error) (*Log, error) {
@@ -46,11 +46,10 @@ func (l *Log) recover(from Position, replay func(*Record) error) error {
 	if err := l.o.FS.SyncDir(l.o.Dir); err != nil { // the flush that belongs to a creation may have failed
 		return err
 	}
-	if from == (Position{}) {
-		if numbers[0] != 1 {
-			return fmt.Errorf("%w: the first one is missing", ErrDamaged)
-		}
-		from = Position{Segment: 1, Offset: segmentHeaderSize}
+	all := from == (Position{})
+	if all {
+		from = Position{Segment: numbers[0], Offset: segmentHeaderSize}
+		l.jump = numbers[0] != 1
 	}
 	for len(numbers) > 0 && numbers[0] < from.Segment {
 		numbers = numbers[1:]
@@ -60,8 +59,11 @@ func (l *Log) recover(from Position, replay func(*Record) error) error {
 	}
 	l.end.Seq = from.Seq
 	for i, n := range numbers {
-		if n != from.Segment+uint32(i) {
-			return fmt.Errorf("%w: %s is missing", ErrDamaged, segmentName(from.Segment+uint32(i)))
+		if i > 0 && n != numbers[i-1]+1 {
+			if !all {
+				return fmt.Errorf("%w: %s is missing", ErrDamaged, segmentName(numbers[i-1]+1))
+			}
+			l.jump = true
 		}
 		begin := int64(segmentHeaderSize)
 		if i == 0 {
@@ -104,7 +106,7 @@ func (l *Log) scan(begin int64, last bool, replay func(*Record) error) error {
 		if err := replay(r); err != nil {
 			return err
 		}
-		l.end = r.End
+		l.end, l.jump = r.End, false
 	}
 	l.synced = l.end.Offset
 	return nil
@@ -113,7 +115,7 @@ func (l *Log) scan(begin int64, last bool, replay func(*Record) error) error {
 // settle finds the end of the records from l.end on, cuts a torn tail off, and writes and flushes the rest once more. It
 // returns the end.
 func (l *Log) settle(size int64) (int64, error) {
-	begin := l.end
+	begin, jump := l.end, l.jump
 	for l.end.Offset < size {
 		r, err := l.readRecord(size, true)
 		if errors.Is(err, errNoRecord) {
@@ -122,7 +124,7 @@ func (l *Log) settle(size int64) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		l.end = r.End
+		l.end, l.jump = r.End, false
 	}
 	end := l.end.Offset
 	if end < size {
@@ -133,7 +135,7 @@ func (l *Log) settle(size int64) (int64, error) {
 			return 0, err
 		}
 	}
-	l.end = begin
+	l.end, l.jump = begin, jump
 	if err := rewrite(l.active, begin.Offset, end); err != nil {
 		return 0, err
 	}
@@ -154,7 +156,7 @@ func (l *Log) readRecord(size int64, verify bool) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.total() > size-at || h.seq != l.end.Seq+1 {
+	if h.total() > size-at || h.seq != l.end.Seq+1 && !(l.jump && h.seq > l.end.Seq) {
 		return nil, errNoRecord
 	}
 	r := &Record{Segment: l.end.Segment, BlobOffset: at + recordHeaderSize, BlobSum: h.blobSum}
@@ -237,26 +239,6 @@ func rewrite(f durable.File, from, to int64) error {
 			return err
 		}
 		from += int64(len(b))
-	}
-	return nil
-}
-
-// Verify reads a part of a segment and compares its Checksum.
-func (l *Log) Verify(segment uint32, off, n int64, want uint32) error {
-	f, err := l.files.get(segment, func() (durable.File, error) {
-		f, _, err := l.open(segment, os.O_RDONLY)
-		return f, err
-	})
-	if err != nil {
-		return err
-	}
-	defer l.files.put(f)
-	sum, err := sumFile(f.file, off, n)
-	if err != nil {
-		return fmt.Errorf("%s at %d: %w", segmentName(segment), off, err)
-	}
-	if sum != want {
-		return fmt.Errorf("%s at %d: checksum is wrong", segmentName(segment), off)
 	}
 	return nil
 }

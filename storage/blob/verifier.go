@@ -28,6 +28,19 @@ func Segments(fsys durable.FS, dir string) ([]uint32, error) {
 	return numbers, nil
 }
 
+// Missing says which segments below the last one are not there.
+func Missing(numbers []uint32) []uint32 {
+	var missing []uint32
+	next := uint32(1)
+	for _, n := range numbers {
+		for ; next < n; next++ {
+			missing = append(missing, next)
+		}
+		next = n + 1
+	}
+	return missing
+}
+
 // Verifier passes a segment on and checks it on the way: its header, and of every record the header and both
 // checksums. A segment must end with a record.
 type Verifier struct {
