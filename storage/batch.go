@@ -103,7 +103,9 @@ func (b *Batch) Summary(ctx context.Context, i int) (*Summary, error) {
 // Body is Mailbox.Body of a message of the batch.
 func (b *Batch) Body(ctx context.Context, i int) (*Content, error) {
 	if e, err := b.open(i); err == nil {
-		return &Content{store: b.m.m.store, entry: e, frame: -1}, nil
+		if c, err := b.m.m.store.content(e); err == nil {
+			return c, nil
+		}
 	}
 	return b.m.Body(ctx, b.items[i].msg.UID)
 }

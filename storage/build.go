@@ -253,14 +253,7 @@ func (b *build) unref(body uint64, n uint32) error {
 		return nil
 	}
 	b.delete(key)
-	garbage := keyOf(keyGarbage, r.segment)
-	v, err = b.get(garbage)
-	if err != nil {
-		return err
-	}
-	dead, err := decodeNumber(v)
-	b.put(garbage, encodeNumber(dead+uint64(r.total())))
-	return err
+	return b.addGarbage(r.segment, uint64(r.total()))
 }
 
 // ref adds references to a body.

@@ -21,7 +21,7 @@ func (s *Store) Check(ctx context.Context, deep bool) (*Report, error) {
 	c := &checker{
 		store: s, report: &Report{Problems: []string{}}, accounts: make(map[uint32]*checkedAccount),
 		mailboxes: make(map[mailboxKey]*checkedMailbox), refs: make(map[uint64]uint32), bodies: make(map[uint64]bodyRecord),
-		queue: make(map[QueueID]queueRecord),
+		queue: make(map[QueueID]queueRecord), gone: make(map[uint32]bool), dead: make(map[uint32]uint64),
 	}
 	if err := c.shallow(ctx); err != nil {
 		return nil, err
@@ -42,6 +42,8 @@ type checker struct {
 	bodies    map[uint64]bodyRecord
 	queue     map[QueueID]queueRecord
 	refs      map[uint64]uint32 // entries and queue items found for each body
+	gone      map[uint32]bool   // segments that were reclaimed
+	dead      map[uint32]uint64 // octets of dead bodies by segment
 	entries   []checkedEntry
 	omitted   int
 }
@@ -103,6 +105,7 @@ func (c *checker) shallow(ctx context.Context) error {
 		{keyExpunged, c.expunged},
 		{keyMessageID, c.messageID},
 		{keyGarbage, c.garbage},
+		{keyReclaimed, c.reclaimed},
 		{keyQueue, c.queued},
 		{keyQueueDue, c.due},
 	}
@@ -127,6 +130,7 @@ func (c *checker) shallow(ctx context.Context) error {
 		return err
 	}
 	c.sums()
+	c.segments()
 	c.format()
 	c.inMemory()
 	c.report.Accounts, c.report.Mailboxes = len(c.accounts), len(c.mailboxes)
@@ -380,9 +384,12 @@ func (c *checker) messageID(k, v []byte) {
 }
 
 func (c *checker) garbage(k, v []byte) {
-	if _, err := decodeNumber(v); err != nil || len(k) != 5 {
+	n, err := decodeNumber(v)
+	if err != nil || len(k) != 5 {
 		c.problem("garbage %x: %v", k, err)
+		return
 	}
+	c.dead[last32(k)] = n
 }
 
 // format sees that the index is of our format, as it is after every opening.

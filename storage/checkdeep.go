@@ -34,12 +34,12 @@ func (c *checker) deep(ctx context.Context) error {
 	if err := c.deepQueue(ctx, verified); err != nil {
 		return err
 	}
-	for id, b := range c.bodies {
+	for id := range c.bodies {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if !verified[id] { // no entry opens it: at least its checksum can be compared
-			if err := c.store.log.Verify(b.segment, b.offset, b.total(), b.sum); err != nil && c.stillThere(id) {
+			if err := c.store.verifyBody(id); err != nil && !errors.Is(err, errGone) {
 				c.problem("body %d: %v", id, err)
 			}
 		}
@@ -47,9 +47,22 @@ func (c *checker) deep(ctx context.Context) error {
 	return nil
 }
 
-func (c *checker) stillThere(body uint64) bool {
-	v, err := c.store.kv.Get(keyOf64(keyBody, body))
-	return err != nil || v != nil
+// verifyBody compares the checksum of a body, wherever it is. The error is errGone if there is no such body any more.
+func (s *Store) verifyBody(id uint64) error {
+	return whereverItIs(func() error {
+		v, err := s.kv.Get(keyOf64(keyBody, id))
+		if err != nil {
+			return err
+		}
+		if v == nil {
+			return errGone
+		}
+		b, err := decodeBody(v)
+		if err != nil {
+			return err
+		}
+		return s.log.Verify(b.segment, b.offset, b.total(), b.sum)
+	})
 }
 
 // opened runs f with the account's private key in memory.
@@ -76,7 +89,7 @@ func (c *checker) deepAccount(ctx context.Context, id mail.AccountID, entries []
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			err := c.openEntry(a, e, !verified[e.body])
+			err := whereverItIs(func() error { return c.openEntry(a, e, !verified[e.body]) })
 			if err != nil && !errors.Is(err, errGone) {
 				c.problem("UID %d in %v: %v", e.uid, e.key, err)
 			}
@@ -124,7 +137,11 @@ func (c *checker) openEntry(a *account, e checkedEntry, full bool) error {
 	if err := s.log.Verify(o.body.segment, o.body.offset, o.body.total(), o.body.sum); err != nil {
 		return err
 	}
-	return readThrough(&Content{store: s, entry: o, frame: -1}, summary.Header)
+	content, err := s.content(o)
+	if err != nil {
+		return err
+	}
+	return readThrough(content, summary.Header)
 }
 
 // readThrough reads a message to its end and compares its beginning.

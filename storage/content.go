@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"cmmpd/internal/mail"
+	"cmmpd/storage/blob"
 )
 
 var errGone = mail.E(mail.NotFound, "the message is no longer there", nil)
@@ -94,6 +95,9 @@ func (s *Store) readSummary(e *openedEntry) (*Summary, error) {
 
 // damaged is the error for a message that cannot be read. That the process has no more files or memory is no damage.
 func damaged(err error) error {
+	if errors.Is(err, blob.ErrGone) {
+		return err // it is looked up again
+	}
 	for _, lack := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, fs.ErrClosed} {
 		if errors.Is(err, lack) {
 			return mail.E(mail.Unavailable, "the message cannot be read at the moment", err)
@@ -104,27 +108,53 @@ func damaged(err error) error {
 
 // Summary is the summary of one message; its body is not opened. The error is of kind mail.NotFound if the message was
 // expunged, mail.Corrupt if it is damaged.
-func (m *Mailbox) Summary(_ context.Context, uid uint32) (*Summary, error) {
-	e, err := m.entry(uid)
-	if err != nil {
-		return nil, err
+func (m *Mailbox) Summary(_ context.Context, uid uint32) (sum *Summary, err error) {
+	err = whereverItIs(func() error {
+		e, err := m.entry(uid)
+		if err == nil {
+			sum, err = m.m.store.readSummary(e)
+		}
+		return err
+	})
+	return sum, err
+}
+
+// whereverItIs runs f, which looks up where a body is and reads there, again if its segment was reclaimed in between.
+func whereverItIs(f func() error) error {
+	var err error
+	for range 8 { // one segment is reclaimed at a time, and not faster than it is written
+		if err = f(); !errors.Is(err, blob.ErrGone) {
+			return err
+		}
 	}
-	return m.m.store.readSummary(e)
+	return mail.E(mail.Corrupt, "the message is damaged", err)
 }
 
 // Body opens a message for reading. The errors are those of Summary.
-func (m *Mailbox) Body(_ context.Context, uid uint32) (*Content, error) {
-	e, err := m.entry(uid)
+func (m *Mailbox) Body(_ context.Context, uid uint32) (c *Content, err error) {
+	err = whereverItIs(func() error {
+		e, err := m.entry(uid)
+		if err == nil {
+			c, err = m.m.store.content(e)
+		}
+		return err
+	})
+	return c, err
+}
+
+// content opens a body for reading.
+func (s *Store) content(e *openedEntry) (*Content, error) {
+	held, err := s.log.Hold(e.body.segment)
 	if err != nil {
-		return nil, err
+		return nil, damaged(err)
 	}
-	return &Content{store: m.m.store, entry: e, frame: -1}, nil
+	return &Content{held: held, entry: e, frame: -1}, nil
 }
 
 // Content is a message as served, prefix and then body, opened for reading at any offset. Its methods may be called
-// concurrently. It stays readable when the message is expunged, and when its mailbox and account are closed.
+// concurrently. It stays readable when the message is expunged and its segment reclaimed, and when its mailbox and account are closed.
 type Content struct {
-	store *Store
+	held  *blob.Held
 	entry *openedEntry
 
 	mu    sync.Mutex // guards what follows: the frame decrypted last
@@ -181,7 +211,7 @@ func (c *Content) open(frame int64) ([]byte, error) {
 	}
 	sealed = sealed[:size]
 	c.frame = -1
-	if err := c.store.log.Read(b.segment, b.offset+int64(b.summary)+frame*step, sealed); err != nil {
+	if err := c.held.Read(b.offset+int64(b.summary)+frame*step, sealed); err != nil {
 		return nil, damaged(err)
 	}
 	plain, err := c.entry.key.open(sealed, domain, uint32(frame))
@@ -192,10 +222,13 @@ func (c *Content) open(frame int64) ([]byte, error) {
 	return plain, nil
 }
 
-// Close forgets the key and what was decrypted.
+// Close forgets the key and what was decrypted. It may be called more than once.
 func (c *Content) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.entry.key != nil {
+		c.held.Close()
+	}
 	clear(c.plain[:cap(c.plain)])
 	c.frame, c.plain = -1, nil
 	c.entry.key = nil

@@ -81,7 +81,9 @@ func (w *indexWriter) loop() {
 			timer.Stop()
 		}
 		err := w.store.kv.Flush(w.store.flushLog)
-		if reply != nil {
+		if reply != nil && noSpace(err) {
+			reply <- mail.E(mail.Full, "no space left for mail", err)
+		} else if reply != nil {
 			reply <- err
 		}
 		if err != nil && !noSpace(err) {

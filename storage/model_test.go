@@ -408,6 +408,75 @@ func (m *machine) crash() {
 	m.s = s
 }
 
+// compact makes room, and demands that nothing dead is left in the complete segments. A message that is open stays readable.
+func (m *machine) compact() {
+	var open []*Content
+	var want []string
+	for id, boxes := range m.boxes {
+		for name, x := range boxes {
+			for _, msg := range m.model[id][name].msgs {
+				c, err := x.Body(context.Background(), msg.uid)
+				m.fail(err)
+				open, want = append(open, c), append(want, msg.served)
+			}
+		}
+	}
+	_, err := m.s.Compact(context.Background())
+	m.fail(err)
+	m.lazy = false
+	for i, c := range open {
+		got := make([]byte, c.Size())
+		if _, err := c.ReadAt(got, 0); err != nil || string(got) != want[i] {
+			m.t.Fatalf("a message that was open while its segment was removed: %v", err)
+		}
+		m.fail(c.Close())
+	}
+	dead, _, err := m.s.garbage()
+	m.fail(err)
+	for n, octets := range dead {
+		if octets > 0 && n < m.s.log.Active() {
+			m.t.Fatalf("%d dead octets are left in segment %d", octets, n)
+		}
+	}
+}
+
+// rebuild makes the index again from the segments, and demands that it is the same.
+func (m *machine) rebuild() {
+	before := wholeIndex(m.tb, m.s)
+	m.closeHandles()
+	m.fail(m.s.Close())
+	m.lazy = false
+	m.fail(os.Remove(filepath.Join(m.o.Dir, indexFile)))
+	s, err := Open(context.Background(), m.o)
+	m.fail(err)
+	m.s = s
+	after := wholeIndex(m.tb, s)
+	for k, v := range before {
+		if after[k] != v {
+			m.t.Fatalf("%x is %x in the index made again, and was %x", k, after[k], v)
+		}
+		delete(after, k)
+	}
+	for k, v := range after {
+		m.t.Fatalf("%x is %x in the index made again, and was not there", k, v)
+	}
+}
+
+// wholeIndex is everything in the index but the place up to which the log is in it.
+func wholeIndex(t testing.TB, s *Store) map[string]string {
+	all := make(map[string]string)
+	err := s.scan(nil, func(k, v []byte) error {
+		if k[0] != keyPosition {
+			all[string(k)] = string(v)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 // compare looks at everything that can be seen.
 func (m *machine) compare() {
 	ctx := context.Background()
@@ -504,7 +573,7 @@ func TestModel(t *testing.T) {
 			t: rt, tb: t, fsys: fsys, model: make(map[mail.AccountID]modelAccount),
 			open: make(map[mail.AccountID]*Account), boxes: make(map[mail.AccountID]map[string]*Mailbox),
 		}
-		m.o = Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: keys.Keystore(ks), FS: fsys, SegmentBytes: 200_000, EpochMessages: 300}
+		m.o = Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: keys.Keystore(ks), FS: fsys, SegmentBytes: 100_000, EpochMessages: 300, HouseRate: -1}
 		s, err := Open(context.Background(), m.o)
 		m.fail(err)
 		m.s = s
@@ -525,6 +594,8 @@ func TestModel(t *testing.T) {
 			"rename":  func(*rapid.T) { m.rename() },
 			"reopen":  func(*rapid.T) { m.reopen() },
 			"crash":   func(*rapid.T) { m.crash() },
+			"compact": func(*rapid.T) { m.compact() },
+			"rebuild": func(*rapid.T) { m.rebuild() },
 			"":        func(*rapid.T) { m.compare() },
 		})
 	})

@@ -229,11 +229,15 @@ func (s *Store) QueueBody(ctx context.Context, id QueueID) (*Content, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := s.queueEntry(ctx, id, r)
-	if err != nil {
-		return nil, err
-	}
-	return &Content{store: s, entry: e, frame: -1}, nil
+	var c *Content
+	err = whereverItIs(func() error {
+		e, err := s.queueEntry(ctx, id, r)
+		if err == nil {
+			c, err = s.content(e)
+		}
+		return err
+	})
+	return c, err
 }
 
 func (s *Store) queueEntry(ctx context.Context, id QueueID, r queueRecord) (*openedEntry, error) {

@@ -52,7 +52,7 @@ func (c *checker) deepQueue(ctx context.Context, verified map[uint64]bool) error
 			continue // gone since
 		}
 		if err == nil {
-			err = c.openQueued(ctx, id, r)
+			err = whereverItIs(func() error { return c.openQueued(ctx, id, r) })
 		}
 		if err != nil && !errors.Is(err, errNotQueued) {
 			c.problem("queue item %v: %v", id, err)
@@ -75,5 +75,9 @@ func (c *checker) openQueued(ctx context.Context, id QueueID, r queueRecord) err
 	if err != nil {
 		return err
 	}
-	return readThrough(&Content{store: c.store, entry: e, frame: -1}, summary.Header)
+	content, err := c.store.content(e)
+	if err != nil {
+		return err
+	}
+	return readThrough(content, summary.Header)
 }

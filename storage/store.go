@@ -42,6 +42,9 @@ type Options struct {
 	EpochMessages int           // nor for more secrets than this; 10,000
 	SegmentBytes  int64         // a segment file is closed when it is as long as this; 256 MiB
 	MessageBytes  int64         // the longest message that is taken; 256 MiB
+	CompactBelow  int           // a segment is compacted when less than so many per cent of it are needed; 60
+	HouseRate     int64         // octets a second that housekeeping reads and writes; 16 MiB. Negative: no limit
+	HouseEvery    time.Duration // how often housekeeping looks for work; 10 minutes
 	Quota         int64         // octets of all messages of an account; 0 is no limit
 
 	migrationBatch int // how many records one commit of a migration looks at
@@ -74,6 +77,15 @@ func (o *Options) setDefaults() {
 	}
 	if o.SegmentBytes <= 0 {
 		o.SegmentBytes = 256 << 20
+	}
+	if o.CompactBelow <= 0 {
+		o.CompactBelow = 60
+	}
+	if o.HouseRate == 0 {
+		o.HouseRate = 16 << 20
+	}
+	if o.HouseEvery <= 0 {
+		o.HouseEvery = 10 * time.Minute
 	}
 	if o.MessageBytes <= 0 || o.MessageBytes > maxMessage {
 		o.MessageBytes = 256 << 20
@@ -113,6 +125,11 @@ type Store struct {
 	committed chan struct{} // closed when the committer has ended
 	writer    indexWriter
 
+	pinMu sync.Mutex
+	pins  int // backups under way: no segment's file is removed
+
+	house housekeeper
+
 	accountsMu sync.Mutex
 	accounts   map[mail.AccountID]*account
 
@@ -147,6 +164,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := s.migrate(ctx, version); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.house.start(s)
 	return s, nil
 }
 
@@ -171,7 +189,7 @@ func (s *Store) open() (version int, err error) {
 	}
 	bolt, err := engine.OpenBolt(fsys, filepath.Join(dir, indexFile))
 	if err != nil {
-		return 0, mail.E(mail.Corrupt, "", fmt.Errorf("index: %w", err))
+		return 0, mail.E(mail.Corrupt, "", fmt.Errorf("the index %s cannot be read; move it away, and it is made again from the segments, or restore the last backup: %w", filepath.Join(dir, indexFile), err))
 	}
 	s.index, s.kv = bolt, engine.NewBehind(bolt)
 	if err := fsys.SyncDir(dir); err != nil { // the flush that belongs to a renaming may have failed
@@ -217,6 +235,9 @@ func (s *Store) replay() error {
 		}
 		return fmt.Errorf("log: %w", err)
 	}
+	if err := s.complete(); err != nil {
+		return err
+	}
 	if replayed > 0 {
 		s.o.Log.Info("the index was brought up to date from the log", "records", replayed)
 	}
@@ -254,6 +275,7 @@ func (s *Store) Close() error {
 	}
 	s.ending = true
 	s.mu.Unlock()
+	s.house.stop()
 	s.writer.stop() // first, for it needs the committer
 	s.mu.Lock()
 	s.closing = true

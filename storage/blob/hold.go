@@ -100,12 +100,12 @@ func (l *Log) Remove(segment uint32) error {
 
 // Size is the length of a complete segment.
 func (l *Log) Size(segment uint32) (int64, error) {
-	h, err := l.Hold(segment)
+	f, err := l.o.FS.Open(l.path(segment), os.O_RDONLY, 0)
 	if err != nil {
 		return 0, err
 	}
-	defer h.Close()
-	return h.file.file.Size()
+	n, err := f.Size()
+	return n, errors.Join(err, f.Close())
 }
 
 // Roll closes the segment that is written and begins the next, unless it is empty. It belongs to whoever appends; its errors are those of

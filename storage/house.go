@@ -1,0 +1,114 @@
+package storage
+
+import (
+	"context"
+	"time"
+
+	"cmmpd/internal/mail"
+)
+
+// housekeeper does in the background what nobody waits for: one thing at a time, in small acts like all others, each followed by a
+// pause that keeps its reading and writing under a rate. Whatever it does can be stopped at any point.
+type housekeeper struct {
+	store *Store
+	turn  chan struct{} // holds a token: who has it does the one thing
+	quit  context.CancelFunc
+	ctx   context.Context // ends when the store closes
+	ended chan struct{}
+
+	compactor compactor // belongs to who has the turn
+}
+
+func (h *housekeeper) start(s *Store) {
+	h.store, h.turn, h.ended = s, make(chan struct{}, 1), make(chan struct{})
+	h.ctx, h.quit = context.WithCancel(context.Background())
+	h.turn <- struct{}{}
+	go h.loop()
+}
+
+// stop ends housekeeping, started or not.
+func (h *housekeeper) stop() {
+	if h.quit != nil {
+		h.quit()
+		<-h.ended
+		<-h.turn // it is not given back
+	}
+}
+
+func (h *housekeeper) loop() {
+	defer close(h.ended)
+	timer := time.NewTimer(min(h.store.o.HouseEvery, time.Minute))
+	defer timer.Stop()
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-timer.C:
+		}
+		h.round()
+		timer.Reset(h.store.o.HouseEvery)
+	}
+}
+
+// round does what there is to do.
+func (h *housekeeper) round() {
+	for _, chore := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"compaction", h.store.compactSome},
+	} {
+		err := h.alone(h.ctx, chore.do)
+		switch {
+		case h.ctx.Err() != nil:
+			return
+		case mail.KindOf(err) == mail.Full:
+			h.store.o.Log.Info("housekeeping waits for space", "for", chore.name, "error", err)
+		case err != nil:
+			h.store.o.Log.Warn("housekeeping failed and will be tried again", "what", chore.name, "error", err)
+		}
+	}
+}
+
+// alone runs f when nothing else of housekeeping runs. f's context ends with ctx, and when the store closes.
+func (h *housekeeper) alone(ctx context.Context, f func(context.Context) error) error {
+	select {
+	case <-h.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-h.ctx.Done():
+		return mail.E(mail.Unavailable, "the mail store is closing", nil)
+	}
+	defer func() { h.turn <- struct{}{} }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(h.ctx, cancel)()
+	return f(ctx)
+}
+
+// pace keeps what is read and written under a rate.
+type pace struct {
+	rate int64 // octets a second; negative: no limit
+	debt int64
+}
+
+// spend pauses for as long as n octets may take, together with what was spent without a pause.
+func (p *pace) spend(ctx context.Context, n int64) error {
+	if p.rate <= 0 {
+		return ctx.Err()
+	}
+	p.debt += n
+	d := time.Duration(float64(p.debt) / float64(p.rate) * float64(time.Second))
+	if d < 10*time.Millisecond {
+		return ctx.Err()
+	}
+	p.debt = 0
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
