@@ -3,6 +3,7 @@ package smime
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -193,7 +194,10 @@ func between(path []*x509.Certificate) []*x509.Certificate {
 // micalg names the digest that cms.Sign uses with the key of c (RFC 8551, section
 // 3.5.3.2).
 func micalg(c *x509.Certificate) string {
-	if k, ok := c.PublicKey.(*ecdsa.PublicKey); ok {
+	switch k := c.PublicKey.(type) {
+	case ed25519.PublicKey:
+		return "sha-512"
+	case *ecdsa.PublicKey:
 		switch k.Curve.Params().BitSize {
 		case 384:
 			return "sha-384"

@@ -2,7 +2,9 @@ package cms
 
 import (
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
 	_ "crypto/sha1" // for reading: the defaults of OAEP and RFC 5753, and old signatures by policy
@@ -214,6 +216,14 @@ func (a algorithm) pss() (h crypto.Hash, salt int, err error) {
 	return h, salt, nil
 }
 
+// pssOf is RSASSA-PSS with h, MGF1 with h, and a salt as long as a digest (RFC 4056,
+// section 3), as we write it.
+func pssOf(h crypto.Hash) algorithm {
+	digest := hashAlgorithm(h, null())
+	mgf := algorithm{oidMGF1, digest.der()}
+	return algorithm{oidPSS, tlv(derSequence, tlv(derExplicit, digest.der()), tlv(derExplicit|1, mgf.der()), tlv(derExplicit|2, small(byte(h.Size()))))}
+}
+
 // taggedNumber reads an optional small INTEGER under the explicit tag [n].
 func (r *reader) taggedNumber(n tag, missing int) (int, error) {
 	e, ok, err := r.optional(context(n))
@@ -240,9 +250,25 @@ const (
 	maxRSABits = 8192
 )
 
+// publicKey is the key of c. crypto/x509 leaves those of X25519 alone.
+func publicKey(c *x509.Certificate) any {
+	if c.PublicKey == nil {
+		if k, err := x509.ParsePKIXPublicKey(c.RawSubjectPublicKeyInfo); err == nil {
+			return k
+		}
+	}
+	return c.PublicKey
+}
+
 // checkKey refuses public keys that are too weak or costly to use.
 func checkKey(key any) error {
 	switch k := key.(type) {
+	case ed25519.PublicKey:
+		return nil
+	case *ecdh.PublicKey:
+		if k.Curve() == ecdh.X25519() {
+			return nil
+		}
 	case *rsa.PublicKey:
 		if n := k.N.BitLen(); n < minRSABits || n > maxRSABits {
 			return fmt.Errorf("RSA key of %d bits", n)
@@ -263,5 +289,5 @@ func checkCertificate(c *x509.Certificate) error {
 	if c == nil {
 		return errors.New("no certificate")
 	}
-	return checkKey(c.PublicKey)
+	return checkKey(publicKey(c))
 }

@@ -52,7 +52,7 @@ func BenchmarkSeal(b *testing.B) {
 	for name, to := range map[string][]string{"rsa": {"alice", "bob"}, "p256": {"carol", "carol"}, "p384": {"erin", "erin"}} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				signed, err := Sign(nil, plain, false, []SignerSpec{{all["carol"].cert, all["carol"].key}}, SignOptions{Time: time.Now()})
+				signed, err := Sign(nil, plain, false, []SignerSpec{{Cert: all["carol"].cert, Key: all["carol"].key}}, SignOptions{Time: time.Now()})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -2,10 +2,8 @@ package cms
 
 import (
 	"crypto/ecdh"
-	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/x509"
-	"errors"
 	"io"
 
 	"cmmpd/internal/mail"
@@ -79,7 +77,7 @@ func (r *RecipientInfo) contentKey(k KeyOpener, cert *x509.Certificate, size int
 	switch {
 	case r.transport != nil && cert.PublicKeyAlgorithm == x509.RSA:
 		key, err = k.DecryptKey(*r.transport, r.key, size)
-	case r.agreement != nil && cert.PublicKeyAlgorithm == x509.ECDSA:
+	case r.agreement != nil && cert.PublicKeyAlgorithm != x509.RSA:
 		key, err = r.agreement.contentKey(k, cert, r.key)
 	}
 	if kind := mail.KindOf(err); err != nil && (kind == mail.Unavailable || kind == mail.Busy) {
@@ -93,15 +91,11 @@ func (r *RecipientInfo) contentKey(k KeyOpener, cert *x509.Certificate, size int
 
 // contentKey agrees on the key-encryption key and unwraps the content key.
 func (a *agreement) contentKey(k KeyOpener, cert *x509.Certificate, wrapped []byte) ([]byte, error) {
-	own, ok := cert.PublicKey.(*ecdsa.PublicKey)
-	if !ok {
-		return nil, errors.New("not an elliptic-curve key")
-	}
-	pub, err := own.ECDH()
+	own, err := agreementKey(cert)
 	if err != nil {
 		return nil, err
 	}
-	peer, err := a.peer(pub.Curve())
+	peer, err := a.peer(own.Curve())
 	if err != nil {
 		return nil, err
 	}
@@ -110,11 +104,19 @@ func (a *agreement) contentKey(k KeyOpener, cert *x509.Certificate, wrapped []by
 		return nil, err
 	}
 	defer clear(z)
-	return unwrapKey(a.keyEncryptionKey(z), wrapped)
+	kek, err := a.keyEncryptionKey(z)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(kek)
+	return unwrapKey(kek, wrapped)
 }
 
 // peer is the originator's key, checked to be a point on the curve of ours.
 func (a *agreement) peer(c ecdh.Curve) (*ecdh.PublicKey, error) {
+	if (c == ecdh.X25519()) != (a.kind == oidX25519) {
+		return nil, errKeyKind
+	}
 	return c.NewPublicKey(a.originator)
 }
 

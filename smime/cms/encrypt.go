@@ -3,7 +3,7 @@ package cms
 import (
 	"crypto/aes"
 	"crypto/ecdh"
-	"crypto/ecdsa"
+	"crypto/hkdf"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -24,8 +24,8 @@ const (
 )
 
 // RecipientSpec is one recipient of a message to be encrypted. The key of Cert must be
-// RSA with 2048 to 8192 bits, or on P-256, P-384 or P-521; nothing else of Cert is
-// looked at.
+// RSA with 2048 to 8192 bits, on P-256, P-384 or P-521, or of X25519; nothing else of
+// Cert is looked at.
 type RecipientSpec struct {
 	Cert      *x509.Certificate
 	Transport KeyTransport // only for RSA
@@ -57,7 +57,11 @@ func Encrypt(rnd io.Reader, c Cipher, contentType OID, plain []byte, to []Recipi
 			return nil, mail.E(mail.Invalid, "a recipient's key cannot be used", err)
 		}
 		var agree bool
-		if recipients[i], agree, err = spec.encryptKey(key); err != nil {
+		recipients[i], agree, err = spec.encryptKey(key)
+		switch {
+		case errors.Is(err, errKeyKind):
+			return nil, mail.E(mail.Invalid, "a recipient's key cannot be used", err)
+		case err != nil:
 			return nil, mail.E(mail.Internal, "", fmt.Errorf("encrypt content key: %w", err))
 		}
 		if agree {
@@ -125,15 +129,16 @@ func encryptGCM(rnd io.Reader, c Cipher, key []byte, contentType OID, plain, rec
 // encryptKey makes the RecipientInfo for one recipient and says whether it is a
 // KeyAgreeRecipientInfo.
 func (spec RecipientSpec) encryptKey(key []byte) (der []byte, agree bool, err error) {
-	switch pub := spec.Cert.PublicKey.(type) {
-	case *rsa.PublicKey:
+	if pub, ok := spec.Cert.PublicKey.(*rsa.PublicKey); ok {
 		der, err = spec.transportKey(pub, key)
 		return der, false, err
-	case *ecdsa.PublicKey:
-		der, err = spec.agreeKey(pub, key)
-		return der, true, err
 	}
-	return nil, false, errors.New("kind of key not supported")
+	peer, err := agreementKey(spec.Cert)
+	if err != nil {
+		return nil, false, err
+	}
+	der, err = spec.agreeKey(peer, key)
+	return der, true, err
 }
 
 func (spec RecipientSpec) transportKey(pub *rsa.PublicKey, key []byte) ([]byte, error) {
@@ -153,11 +158,7 @@ func (spec RecipientSpec) transportKey(pub *rsa.PublicKey, key []byte) ([]byte, 
 	return tlv(derSequence, small(0), issuerAndSerial(spec.Cert), alg.der(), tlv(derOctetString, encrypted)), nil
 }
 
-func (spec RecipientSpec) agreeKey(pub *ecdsa.PublicKey, key []byte) ([]byte, error) {
-	peer, err := pub.ECDH()
-	if err != nil {
-		return nil, err
-	}
+func (spec RecipientSpec) agreeKey(peer *ecdh.PublicKey, key []byte) ([]byte, error) {
 	ephemeral, err := peer.Curve().GenerateKey(cryptoRand(nil))
 	if err != nil {
 		return nil, err
@@ -166,34 +167,48 @@ func (spec RecipientSpec) agreeKey(pub *ecdsa.PublicKey, key []byte) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	a := agreement{scheme: schemeFor(peer.Curve()), wrap: algorithm{oidAES256Wrap, nil}}
-	wrapped, err := wrapKey(a.keyEncryptionKey(z), key)
+	a := agreement{scheme: schemeFor(peer.Curve()), wrap: algorithm{oidAES256Wrap, nil}, kind: oidECPublicKey}
+	if peer.Curve() == ecdh.X25519() {
+		a.kind = oidX25519
+	}
+	kek, err := a.keyEncryptionKey(z)
+	if err != nil {
+		return nil, err
+	}
+	wrapped, err := wrapKey(kek, key)
 	if err != nil {
 		return nil, err
 	}
 	point := append([]byte{0}, ephemeral.PublicKey().Bytes()...) // no unused bits
-	// RFC 5753, section 3.1.1: the originator's parameters are absent
-	originator := tlv(derExplicit|1, algorithm{oidECPublicKey, nil}.der(), tlv(derBitString, point))
+	// RFC 5753, section 3.1.1, RFC 8418, section 2.1: the originator's parameters are absent
+	originator := tlv(derExplicit|1, algorithm{a.kind, nil}.der(), tlv(derBitString, point))
 	encryptedKey := tlv(derSequence, issuerAndSerial(spec.Cert), tlv(derOctetString, wrapped))
 	return tlv(derExplicit|1, small(3), tlv(derExplicit, originator),
 		algorithm{a.scheme, a.wrap.der()}.der(), tlv(derSequence, encryptedKey)), nil
 }
 
 // schemeFor is the key agreement scheme that we write for a curve: the digest as strong
-// as the curve (RFC 5753, section 8).
+// as the curve (RFC 5753, section 8; RFC 8551, section 2.3, for X25519).
 func schemeFor(c ecdh.Curve) OID {
 	switch c {
 	case ecdh.P384():
 		return oidStdDHSHA384
 	case ecdh.P521():
 		return oidStdDHSHA512
+	case ecdh.X25519():
+		return oidHKDFSHA256
 	default:
 		return oidStdDHSHA256
 	}
 }
 
 // keyEncryptionKey derives the key of the key wrap from the shared secret z.
-func (a *agreement) keyEncryptionKey(z []byte) []byte {
+func (a *agreement) keyEncryptionKey(z []byte) ([]byte, error) {
 	size := wrapKeySize(a.wrap.id)
-	return x963KDF(agreementHash(a.scheme), z, eccSharedInfo(a.wrap, a.ukm, size), size)
+	info := eccSharedInfo(a.wrap, a.ukm, size)
+	h, expand := agreementHash(a.scheme)
+	if expand {
+		return hkdf.Key(h.New, z, a.ukm, string(info), size) // RFC 8418, section 2.2: ukm is the salt, too
+	}
+	return x963KDF(h, z, info, size), nil
 }

@@ -71,7 +71,7 @@ func TestBERForms(t *testing.T) {
 			}
 		}
 	}
-	der, err := Sign(nil, plain, false, []SignerSpec{{all["carol"].cert, all["carol"].key}}, SignOptions{})
+	der, err := Sign(nil, plain, false, []SignerSpec{{Cert: all["carol"].cert, Key: all["carol"].key}}, SignOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,11 @@ func keyAgreeOf(t testing.TB, a agreement, key []byte, curve ecdh.Curve, byIssue
 		if err != nil {
 			t.Fatal(err)
 		}
-		wrapped, err := wrapKey(a.keyEncryptionKey(z), key)
+		kek, err := a.keyEncryptionKey(z)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrapped, err := wrapKey(kek, key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -295,7 +299,7 @@ func TestKeysThatMayNotBeUsed(t *testing.T) {
 		if _, err := Encrypt(nil, AES256CBC, Data, nil, []RecipientSpec{{Cert: c}}); mail.KindOf(err) != mail.Invalid {
 			t.Errorf("encrypt to %s: %v", name, err)
 		}
-		if _, err := Sign(nil, nil, true, []SignerSpec{{c, small1024}}, SignOptions{}); mail.KindOf(err) != mail.Invalid {
+		if _, err := Sign(nil, nil, true, []SignerSpec{{Cert: c, Key: small1024}}, SignOptions{}); mail.KindOf(err) != mail.Invalid {
 			t.Errorf("sign with %s: %v", name, err)
 		}
 		if _, err := NewKeyOpener(c, small1024); mail.KindOf(err) != mail.Invalid {
@@ -305,7 +309,7 @@ func TestKeysThatMayNotBeUsed(t *testing.T) {
 	if _, err := NewKeyOpener(all["alice"].cert, all["bob"].key); mail.KindOf(err) != mail.Invalid {
 		t.Errorf("somebody else's key: %v", err)
 	}
-	if _, err := Sign(nil, nil, true, []SignerSpec{{all["carol"].cert, all["erin"].key}}, SignOptions{}); mail.KindOf(err) != mail.Invalid {
+	if _, err := Sign(nil, nil, true, []SignerSpec{{Cert: all["carol"].cert, Key: all["erin"].key}}, SignOptions{}); mail.KindOf(err) != mail.Invalid {
 		t.Errorf("sign with somebody else's key: %v", err)
 	}
 	if _, err := Encrypt(nil, AES256CBC, Data, nil, nil); mail.KindOf(err) != mail.Invalid {

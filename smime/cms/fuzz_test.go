@@ -87,7 +87,7 @@ func FuzzParseSigned(f *testing.F) {
 	p := fixed(f)
 	f.Add(bare(f, p, []byte("content")))
 	for _, detached := range []bool{true, false} {
-		b, err := Sign(nil, []byte("content"), detached, []SignerSpec{{p.cert, p.key}}, SignOptions{
+		b, err := Sign(nil, []byte("content"), detached, []SignerSpec{{Cert: p.cert, Key: p.key}}, SignOptions{
 			Time: time.Unix(1795345000, 0), Capabilities: someCapabilities(),
 		})
 		if err != nil {

@@ -111,7 +111,7 @@ func TestGpgsm(t *testing.T) {
 		if err != nil || !got.Cert.Equal(all["alice"].cert) || !got.SignedAttributes {
 			t.Errorf("what gpgsm signed, detached %v: %v", detached, err)
 		}
-		der, err := Sign(nil, plain, detached, []SignerSpec{{all["alice"].cert, all["alice"].key}}, SignOptions{Time: time.Now()})
+		der, err := Sign(nil, plain, detached, []SignerSpec{{Cert: all["alice"].cert, Key: all["alice"].key}}, SignOptions{Time: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -62,19 +62,33 @@ const (
 	oidCofDHSHA512 OID = "1.3.132.1.14.3"
 )
 
-// agreementHash is the digest of the KDF of a key agreement scheme, or 0.
-func agreementHash(id OID) crypto.Hash {
+// The schemes that derive the key by HKDF (RFC 5869; RFC 8418, section 2.2).
+const (
+	oidHKDFSHA256 OID = "1.2.840.113549.1.9.16.3.19"
+	oidHKDFSHA384 OID = "1.2.840.113549.1.9.16.3.20"
+	oidHKDFSHA512 OID = "1.2.840.113549.1.9.16.3.21"
+)
+
+// agreementHash is the digest of the KDF of a key agreement scheme, or 0, and whether
+// that KDF is HKDF.
+func agreementHash(id OID) (h crypto.Hash, hkdf bool) {
 	switch id {
 	case oidStdDHSHA1, oidCofDHSHA1:
-		return crypto.SHA1
+		return crypto.SHA1, false
 	case oidStdDHSHA224, oidCofDHSHA224:
-		return crypto.SHA224
+		return crypto.SHA224, false
 	case oidStdDHSHA256, oidCofDHSHA256:
-		return crypto.SHA256
+		return crypto.SHA256, false
 	case oidStdDHSHA384, oidCofDHSHA384:
-		return crypto.SHA384
+		return crypto.SHA384, false
 	case oidStdDHSHA512, oidCofDHSHA512:
-		return crypto.SHA512
+		return crypto.SHA512, false
+	case oidHKDFSHA256:
+		return crypto.SHA256, true
+	case oidHKDFSHA384:
+		return crypto.SHA384, true
+	case oidHKDFSHA512:
+		return crypto.SHA512, true
 	}
-	return 0
+	return 0, false
 }

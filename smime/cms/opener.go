@@ -52,10 +52,8 @@ func NewKeyOpener(cert *x509.Certificate, key crypto.PrivateKey) (KeyOpener, err
 			o.ecdh, _ = k.ECDH() // the curve was checked
 		}
 	case *ecdh.PrivateKey:
-		if pub, ok := cert.PublicKey.(*ecdsa.PublicKey); ok {
-			if own, err := pub.ECDH(); err == nil && own.Equal(k.PublicKey()) {
-				o.ecdh = k
-			}
+		if own, err := agreementKey(cert); err == nil && own.Equal(k.PublicKey()) {
+			o.ecdh = k
 		}
 	}
 	if o.rsa == nil && o.ecdh == nil {

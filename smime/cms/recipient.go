@@ -2,6 +2,7 @@ package cms
 
 import (
 	"bytes"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
@@ -28,7 +29,7 @@ type RecipientInfo struct {
 	Issuer    []byte   // the DER of the issuer's Name
 	Serial    *big.Int // the certificate's serial number
 	SKI       []byte   // the subject key identifier
-	Algorithm string   // for people: "rsa-oaep-sha256", "rsa-pkcs1v15", "ecdh-sha256kdf-aes256wrap", or an identifier
+	Algorithm string   // for people: "rsa-oaep-sha256", "rsa-pkcs1v15", "ecdh-sha256kdf-aes256wrap", "ecdh-sha256hkdf-aes256wrap", or an identifier
 
 	transport *RSATransport // KeyTrans, if known
 	agreement *agreement    // KeyAgree, if known
@@ -43,19 +44,29 @@ func (r *RecipientInfo) Matches(c *x509.Certificate) bool {
 // Fits says whether the key of c could open what r holds, as far as that can be seen
 // without the private key: the kind of key, the algorithm and the lengths go together.
 func (r *RecipientInfo) Fits(c *x509.Certificate) bool {
-	switch k := c.PublicKey.(type) {
-	case *rsa.PublicKey:
+	if k, ok := c.PublicKey.(*rsa.PublicKey); ok {
 		return r.transport != nil && len(r.key) == k.Size()
-	case *ecdsa.PublicKey:
-		own, err := k.ECDH()
-		if err != nil || r.agreement == nil {
-			return false
-		}
-		_, err = r.agreement.peer(own.Curve())
-		return err == nil && len(r.key) >= 24 && len(r.key)%8 == 0 // RFC 3394
 	}
-	return false
+	own, err := agreementKey(c)
+	if err != nil || r.agreement == nil {
+		return false
+	}
+	_, err = r.agreement.peer(own.Curve())
+	return err == nil && len(r.key) >= 24 && len(r.key)%8 == 0 // RFC 3394
 }
+
+// agreementKey is the key of c for key agreement.
+func agreementKey(c *x509.Certificate) (*ecdh.PublicKey, error) {
+	switch k := publicKey(c).(type) {
+	case *ecdsa.PublicKey:
+		return k.ECDH()
+	case *ecdh.PublicKey:
+		return k, nil
+	}
+	return nil, errKeyKind
+}
+
+var errKeyKind = errors.New("kind of key not supported")
 
 // matches compares names byte by byte, as RFC 5652, section 10.2.4 lets issuers do.
 func matches(c *x509.Certificate, issuer []byte, serial *big.Int, ski []byte) bool {
@@ -188,7 +199,8 @@ func issuerAndSerial(c *x509.Certificate) []byte {
 type agreement struct {
 	scheme     OID
 	wrap       algorithm
-	originator []byte // the ephemeral public key, a point
+	kind       OID    // of the originator's key: oidECPublicKey, oidX25519
+	originator []byte // the ephemeral public key, a point; nil: of another kind
 	ukm        []byte // nil: none
 }
 
@@ -211,7 +223,7 @@ func (r *reader) readKeyAgree(e element, limit int) ([]RecipientInfo, error) {
 		return nil, err
 	}
 	var a agreement
-	if a.originator, err = in.readOriginator(); err != nil {
+	if a.kind, a.originator, err = in.readOriginator(); err != nil {
 		return nil, err
 	}
 	if in.peek(context(1)) {
@@ -254,7 +266,7 @@ func (r *reader) readKeyAgree(e element, limit int) ([]RecipientInfo, error) {
 // parse takes scheme and key wrap from alg if both are known, and names them for
 // people.
 func (a *agreement) parse(alg algorithm) string {
-	h := agreementHash(alg.id)
+	h, hkdf := agreementHash(alg.id)
 	params := alg.inParams()
 	wrap, err := params.readAlgorithm()
 	size := wrapKeySize(wrap.id)
@@ -262,11 +274,15 @@ func (a *agreement) parse(alg algorithm) string {
 		return string(alg.id)
 	}
 	a.scheme, a.wrap = alg.id, wrap
-	return "ecdh-" + hashName(h) + "kdf-aes" + map[int]string{16: "128", 24: "192", 32: "256"}[size] + "wrap"
+	kdf := "kdf"
+	if hkdf {
+		kdf = "hkdf"
+	}
+	return "ecdh-" + hashName(h) + kdf + "-aes" + map[int]string{16: "128", 24: "192", 32: "256"}[size] + "wrap"
 }
 
-// readOriginator returns the originator's ephemeral key, or nil if another kind stands
-// there (static keys are not supported).
+// readOriginator returns the kind of the originator's ephemeral key, and the key, or nil
+// if it is of a kind that is not supported (static keys among them).
 //
 //	OriginatorIdentifierOrKey ::= CHOICE {
 //	  issuerAndSerialNumber IssuerAndSerialNumber,
@@ -276,34 +292,34 @@ func (a *agreement) parse(alg algorithm) string {
 //	OriginatorPublicKey ::= SEQUENCE {
 //	  algorithm AlgorithmIdentifier,
 //	  publicKey BIT STRING }
-func (r *reader) readOriginator() ([]byte, error) {
+func (r *reader) readOriginator() (OID, []byte, error) {
 	choice, err := r.enter(context(0))
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	e, err := choice.next()
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	if err := choice.end(); err != nil || e.tag != context(1) {
-		return nil, err
+		return "", nil, err
 	}
 	key, err := choice.inside(e)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	alg, err := key.readAlgorithm()
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	point, err := key.readBits()
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	if alg.id != oidECPublicKey {
+	if alg.id != oidECPublicKey && alg.id != oidX25519 {
 		point = nil
 	}
-	return point, key.end()
+	return alg.id, point, key.end()
 }
 
 // readEncryptedKey reads

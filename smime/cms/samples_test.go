@@ -35,7 +35,7 @@ func TestSamples(t *testing.T) {
 		signers, certs int
 		detached       bool
 	}{
-		"signed-detached": {1, 1, true}, "signed-stream": {1, 1, false}, "signed-pss": {2, 2, false}, "certs-only": {0, 2, true},
+		"signed-detached": {1, 1, true}, "signed-stream": {1, 1, false}, "signed-pss": {2, 2, false}, "signed-ed25519": {1, 1, false}, "certs-only": {0, 2, true},
 	} {
 		b, err := os.ReadFile(filepath.Join("testdata", name+".ber"))
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
@@ -17,7 +18,8 @@ import (
 // SignerSpec is one signer of a message to be signed.
 type SignerSpec struct {
 	Cert *x509.Certificate
-	Key  crypto.Signer // RSA with 2048 to 8192 bits, or ECDSA on P-256, P-384 or P-521
+	Key  crypto.Signer // RSA with 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519
+	PSS  bool          // of an RSA key: RSASSA-PSS (RFC 4056), not PKCS #1 v1.5
 }
 
 // SignOptions are the signed attributes and the certificates that go along.
@@ -29,8 +31,8 @@ type SignOptions struct {
 }
 
 // Sign signs content and returns the DER of ContentInfo(SignedData), without the
-// content if detached. RSA keys sign with PKCS #1 v1.5 and SHA-256; ECDSA keys with
-// the digest of their curve's size. Each signature covers content-type,
+// content if detached. RSA keys sign with SHA-256; ECDSA keys with the digest of their
+// curve's size; Ed25519 keys with SHA-512 (RFC 8419, section 3). Each signature covers content-type,
 // message-digest, signing-time, signingCertificateV2 and SMIMECapabilities. rnd is for
 // the keys; nil is crypto/rand.
 //
@@ -93,6 +95,10 @@ func (s SignerSpec) hash() (crypto.Hash, error) {
 		return 0, errors.New("no key")
 	}
 	switch own := s.Cert.PublicKey.(type) {
+	case ed25519.PublicKey:
+		if own.Equal(s.Key.Public()) {
+			return crypto.SHA512, nil
+		}
 	case *rsa.PublicKey:
 		if own.Equal(s.Key.Public()) {
 			return crypto.SHA256, nil
@@ -128,13 +134,27 @@ func (s SignerSpec) sign(rnd io.Reader, h crypto.Hash, digest []byte, o SignOpti
 		attrs = append(attrs, attribute(oidAttrCapabilities, encodeCapabilities(o.Capabilities)))
 	}
 	set := setOf(derSet, attrs)
-	signature, err := s.Key.Sign(rnd, sum(h, set), h)
+	alg, message, opts := s.algorithm(h, set)
+	signature, err := s.Key.Sign(rnd, message, opts)
 	if err != nil {
 		return nil, err
 	}
 	set[0] = derExplicit // IMPLICIT [0]
 	return tlv(derSequence, small(1), issuerAndSerial(s.Cert), hashAlgorithm(h, nil).der(), set,
-		signatureAlgorithm(s.Cert, h).der(), tlv(derOctetString, signature)), nil
+		alg.der(), tlv(derOctetString, signature)), nil
+}
+
+// algorithm is how s signs the attributes: the name of it, what the key is given, and how.
+func (s SignerSpec) algorithm(h crypto.Hash, attrs []byte) (algorithm, []byte, crypto.SignerOpts) {
+	switch s.Cert.PublicKeyAlgorithm {
+	case x509.Ed25519: // signs the attributes themselves
+		return algorithm{oidEd25519, nil}, attrs, crypto.Hash(0)
+	case x509.RSA:
+		if s.PSS {
+			return pssOf(h), sum(h, attrs), &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: h}
+		}
+	}
+	return signatureAlgorithm(s.Cert, h), sum(h, attrs), h
 }
 
 // signatureAlgorithm is how we name the signature of c's key (RFC 3370, section 3.2:

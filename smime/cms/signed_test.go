@@ -116,7 +116,7 @@ func TestOpenSSLVerifiesOurs(t *testing.T) {
 			for _, size := range []int{0, 10, 4 << 20} {
 				var signers []SignerSpec
 				for _, n := range names {
-					signers = append(signers, SignerSpec{all[n].cert, all[n].key})
+					signers = append(signers, SignerSpec{Cert: all[n].cert, Key: all[n].key})
 				}
 				content := text(size)
 				der, err := Sign(nil, content, detached, signers, SignOptions{
@@ -162,7 +162,7 @@ func TestTamperedSignatures(t *testing.T) {
 	o := newOpenssl(t)
 	all := people(t)
 	content := []byte("Content-Type: text/plain\r\n\r\npay 10 dollars\r\n")
-	ours, err := Sign(nil, content, false, []SignerSpec{{all["carol"].cert, all["carol"].key}}, SignOptions{Time: time.Now()})
+	ours, err := Sign(nil, content, false, []SignerSpec{{Cert: all["carol"].cert, Key: all["carol"].key}}, SignOptions{Time: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestSignedLimitsAndKinds(t *testing.T) {
 // content of another that has none, carry a good signature, and must not pass.
 func TestAttributesAsContent(t *testing.T) {
 	carol := people(t)["carol"]
-	der, err := Sign(nil, []byte("real"), true, []SignerSpec{{carol.cert, carol.key}}, SignOptions{})
+	der, err := Sign(nil, []byte("real"), true, []SignerSpec{{Cert: carol.cert, Key: carol.key}}, SignOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -373,7 +373,7 @@ func (panics) DecryptKey(RSATransport, []byte, int) ([]byte, error) { panic("boo
 func TestCertificatesOfOneName(t *testing.T) {
 	carol, eve := people(t)["carol"], people(t)["eve"]
 	twin := selfSigned("carol", carol.cert.SerialNumber.Int64(), eve.key)
-	der, err := Sign(nil, []byte("x"), false, []SignerSpec{{carol.cert, carol.key}}, SignOptions{})
+	der, err := Sign(nil, []byte("x"), false, []SignerSpec{{Cert: carol.cert, Key: carol.key}}, SignOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

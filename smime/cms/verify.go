@@ -3,6 +3,7 @@ package cms
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
@@ -19,7 +20,7 @@ import (
 type SignerResult struct {
 	Cert               *x509.Certificate
 	Digest             crypto.Hash
-	Algorithm          string // for people: "rsa-sha256", "rsa-pss-sha256", "ecdsa-p256-sha256", …
+	Algorithm          string // for people: "rsa-sha256", "rsa-pss-sha256", "ecdsa-p256-sha256", "ed25519-sha512", …
 	SignedAttributes   bool   // false: the signature is over the bare content, and nothing below is set
 	SigningTime        time.Time
 	Capabilities       []Capability
@@ -92,8 +93,12 @@ func (s *Signed) verifyWith(si *SignerInfo, cert *x509.Certificate, content []by
 		err = res.readAttributes(si.attrs, s.ContentType, digest)
 		digest = sum(scheme.hash, si.attrs)
 	}
+	signed := si.attrs
+	if signed == nil {
+		signed = content
+	}
 	if err == nil {
-		err = scheme.verify(cert.PublicKey, digest, si.signature)
+		err = scheme.verify(cert.PublicKey, signed, digest, si.signature)
 	}
 	if err != nil {
 		return SignerResult{}, mail.E(mail.Invalid, "the signature is not good", err)
@@ -140,10 +145,11 @@ func (res *SignerResult) readAttributes(set []byte, contentType OID, digest []by
 
 // scheme is how a signature was made.
 type scheme struct {
-	hash  crypto.Hash
-	pss   bool
-	salt  int
-	ecdsa bool
+	hash    crypto.Hash
+	pss     bool
+	salt    int
+	ecdsa   bool
+	ed25519 bool
 }
 
 // scheme takes the signature scheme from the algorithm identifiers, which must agree
@@ -174,6 +180,8 @@ func (si *SignerInfo) scheme(cert *x509.Certificate) (scheme, error) {
 		s.pss = true
 	case oidECPublicKey: // some signers name the key instead
 		s.ecdsa = true
+	case oidEd25519: // RFC 8419, section 3
+		s.ed25519, fixed = true, crypto.SHA512
 	default:
 		return s, fmt.Errorf("signature algorithm %s", si.algorithm.id)
 	}
@@ -181,7 +189,8 @@ func (si *SignerInfo) scheme(cert *x509.Certificate) (scheme, error) {
 	if s.hash == 0 || fixed != 0 && fixed != s.hash {
 		return s, errors.New("digest algorithm unknown, or not the signature's")
 	}
-	if _, isEC := cert.PublicKey.(*ecdsa.PublicKey); isEC != s.ecdsa {
+	_, isEC := cert.PublicKey.(*ecdsa.PublicKey)
+	if _, isEd := cert.PublicKey.(ed25519.PublicKey); isEC != s.ecdsa || isEd != s.ed25519 {
 		return s, errors.New("the signature is not of the certificate's kind of key")
 	}
 	return s, nil
@@ -195,11 +204,19 @@ func (s scheme) name(cert *x509.Certificate) string {
 	if s.pss {
 		kind += "-pss"
 	}
+	if s.ed25519 {
+		kind = "ed25519"
+	}
 	return kind + "-" + hashName(s.hash)
 }
 
-func (s scheme) verify(key any, digest, signature []byte) error {
+// verify checks a signature over what was signed, whose digest is given too.
+func (s scheme) verify(key any, signed, digest, signature []byte) error {
 	switch pub := key.(type) {
+	case ed25519.PublicKey:
+		if ed25519.Verify(pub, signed, signature) {
+			return nil
+		}
 	case *rsa.PublicKey:
 		if s.pss {
 			return rsa.VerifyPSS(pub, s.hash, digest, signature, &rsa.PSSOptions{SaltLength: s.saltLength(), Hash: s.hash})

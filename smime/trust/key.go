@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -19,7 +20,7 @@ const (
 // checkKey holds the key of c to the floor (and ceiling) of strength. It must come
 // before any use of the key.
 func checkKey(c *x509.Certificate, minRSA int) error {
-	switch k := c.PublicKey.(type) {
+	switch k := publicKey(c).(type) {
 	case *rsa.PublicKey:
 		switch n := k.N.BitLen(); {
 		case n < minRSA:
@@ -38,23 +39,41 @@ func checkKey(c *x509.Certificate, minRSA int) error {
 		return errors.New("EC key on a curve other than P-256, P-384 and P-521")
 	case ed25519.PublicKey:
 		return nil
+	case *ecdh.PublicKey:
+		if k.Curve() == ecdh.X25519() {
+			return nil
+		}
 	}
 	return errors.New("key of an unknown kind")
+}
+
+// publicKey is the key of c. crypto/x509 leaves those of X25519 (RFC 8410) alone.
+func publicKey(c *x509.Certificate) any {
+	if c.PublicKey == nil {
+		if k, err := x509.ParsePKIXPublicKey(c.RawSubjectPublicKeyInfo); err == nil {
+			return k
+		}
+	}
+	return c.PublicKey
 }
 
 // checkUsage holds the key usage (RFC 5280, section 4.2.1.3; RFC 8550, section
 // 4.4.2) to the purpose. A certificate without the extension may be used for
 // anything its key can do.
 func checkUsage(c *x509.Certificate, p Purpose) error {
+	key := publicKey(c)
 	if p == Sign {
+		if _, ok := key.(*ecdh.PublicKey); ok {
+			return errors.New("an X25519 key cannot sign")
+		}
 		if c.KeyUsage != 0 && c.KeyUsage&(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) == 0 {
 			return errors.New("the key usage does not allow signing")
 		}
 		return nil
 	}
 	need := x509.KeyUsageKeyEncipherment
-	switch c.PublicKey.(type) {
-	case *ecdsa.PublicKey:
+	switch key.(type) {
+	case *ecdsa.PublicKey, *ecdh.PublicKey:
 		need = x509.KeyUsageKeyAgreement
 	case ed25519.PublicKey:
 		return errors.New("an Ed25519 key cannot encrypt")
@@ -66,11 +85,13 @@ func checkUsage(c *x509.Certificate, p Purpose) error {
 }
 
 func keyName(c *x509.Certificate) string {
-	switch k := c.PublicKey.(type) {
+	switch k := publicKey(c).(type) {
 	case *rsa.PublicKey:
 		return fmt.Sprintf("RSA key of %d bits", k.N.BitLen())
 	case *ecdsa.PublicKey:
 		return "EC key on " + k.Curve.Params().Name
+	case *ecdh.PublicKey:
+		return "X25519 key"
 	}
 	return "Ed25519 key"
 }
