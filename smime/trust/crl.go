@@ -36,6 +36,8 @@ type revocations struct {
 	tbs, signature []byte
 	algorithm      x509.SignatureAlgorithm
 
+	remote func(by *x509.Certificate) // told that the list may be believed; nil for files
+
 	mu      sync.Mutex
 	trusted map[string]bool // whether the signature is good under the key of the certificate with these bytes; guarded by mu
 }
@@ -208,6 +210,13 @@ func (r *revocations) signedBy(c *x509.Certificate) bool {
 		}
 	}
 	return good
+}
+
+// confirmed says that r is signed by c, who may.
+func (r *revocations) confirmed(c *x509.Certificate) {
+	if r.remote != nil {
+		r.remote(c)
+	}
 }
 
 // speaksFor says whether the list covers c by its distribution point p (RFC 5280,

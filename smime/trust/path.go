@@ -181,17 +181,16 @@ func (k *check) choose(p validPath) {
 }
 
 func (k *check) findPaths() bool {
-	var why error
-	err := k.builder().paths(k.c, func(path []*x509.Certificate) bool {
-		policies, err := validate(path, k.rules(path))
-		switch {
-		case err == nil:
-			k.paths = append(k.paths, validPath{path, policies})
-		case why == nil || errors.Is(why, errDates): // another reason tells more
-			why = err
+	why, err := k.tryPaths()
+	var missing error
+	if len(k.paths) == 0 {
+		var found bool
+		if found, missing = k.fetchIssuers(); found {
+			if why, err = k.tryPaths(); len(k.paths) > 0 {
+				k.v.remote.keepIssuers(k.fetchedFrom)
+			}
 		}
-		return len(k.paths) == maxValidPaths
-	})
+	}
 	if len(k.paths) > 0 {
 		if len(k.q.Extra) == 0 && len(k.paths) == 1 {
 			k.v.paths.put(k.paths[0])
@@ -202,12 +201,30 @@ func (k *check) findPaths() bool {
 		why = err
 	}
 	switch {
+	case missing != nil:
+		return k.fail(Stale, "path", "a certificate of the path cannot be fetched: %v", missing)
 	case why == nil:
 		return k.fail(Untrusted, "path", "no path leads to a trusted authority")
 	case errors.Is(why, errPurpose):
 		return k.fail(KeyUsage, "path", "%v", why)
 	}
 	return k.fail(Untrusted, "path", "no path to a trusted authority holds: %v", why)
+}
+
+// tryPaths fills k.paths with those that hold. why is what ails the others, err why
+// the search ended early.
+func (k *check) tryPaths() (why, err error) {
+	err = k.builder().paths(k.c, func(path []*x509.Certificate) bool {
+		policies, err := validate(path, k.rules(path))
+		switch {
+		case err == nil:
+			k.paths = append(k.paths, validPath{path, policies})
+		case why == nil || errors.Is(why, errDates): // another reason tells more
+			why = err
+		}
+		return len(k.paths) == maxValidPaths
+	})
+	return why, err
 }
 
 // rules are those for a path to its anchor.

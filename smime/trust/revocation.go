@@ -87,15 +87,11 @@ func (k *check) revocationOf(p validPath) (fail func() bool, leaf bool) {
 	return nil, !k.ok("revocation", "%s", strings.Join(known, "; "))
 }
 
-// status finds out about path[i]. The rest of the path leads to the anchor.
-func (k *check) status(path []*x509.Certificate, i, nested int) status {
-	return k.byLists(path, i, nested)
-}
-
 // byLists is RFC 5280, section 6.3.3, over the lists at hand, with one departure: delta
 // lists are not combined with their base. That a delta list names a certificate
-// counts, that it does not name it says nothing.
-func (k *check) byLists(path []*x509.Certificate, i, nested int) status {
+// counts, that it does not name it says nothing. online: lists that are not at hand are
+// fetched.
+func (k *check) byLists(path []*x509.Certificate, i, nested int, online bool) status {
 	c := path[i]
 	points, err := distributionPoints(c)
 	if err != nil {
@@ -103,7 +99,7 @@ func (k *check) byLists(path []*x509.Certificate, i, nested int) status {
 	}
 	issuer := parseName(c.RawIssuer)
 	points = append(points, point{full: []generalName{{form: formDirectory, dir: issuer}}, reasons: allReasons})
-	l := lookup{k: k, path: path, i: i, nested: nested, done: map[string]bool{}}
+	l := lookup{k: k, path: path, i: i, nested: nested, online: online, done: map[string]bool{}}
 	for _, p := range points {
 		if l.point(&p, issuer) {
 			return l.s
@@ -125,6 +121,7 @@ type lookup struct {
 	path    []*x509.Certificate
 	i       int
 	nested  int
+	online  bool
 	covered reasons
 	done    map[string]bool // scopes of which the newest list was used
 	s       status
@@ -142,13 +139,39 @@ func (l *lookup) point(p *point, issuer name) bool {
 		}
 	}
 	for _, n := range from {
-		for _, r := range l.k.v.lists.of(n) {
+		for _, r := range l.candidates(p, n) {
 			if l.list(r, p) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// candidates are the lists of one issuer that may serve for p, newest first.
+func (l *lookup) candidates(p *point, issuer name) []*revocations {
+	out := l.k.v.lists.of(issuer)
+	if l.k.v.remote == nil {
+		return out
+	}
+	out = slices.Clone(out)
+	urls := p.urls()
+	for _, url := range urls[:min(len(urls), maxPerCert)] {
+		rs, err := l.k.v.remote.list(l.k.context(), url, l.online)
+		if err != nil && l.online {
+			l.doubt("the revocation list " + url + " cannot be fetched: " + err.Error())
+		}
+		for _, r := range rs {
+			if slices.Equal(r.issuer, issuer) {
+				out = append(out, r)
+			}
+		}
+		if len(rs) > 0 {
+			break // the addresses of one point lead to the same list
+		}
+	}
+	slices.SortStableFunc(out, newer)
+	return out
 }
 
 // list uses one list. It returns true when all is known.
@@ -228,6 +251,7 @@ func (l *lookup) signer(r *revocations) (why string) {
 	above := l.path[l.i+1:]
 	for _, c := range above {
 		if parseName(c.RawSubject).key() == r.issuer.key() && r.signedBy(c) {
+			r.confirmed(c)
 			return ""
 		}
 	}
@@ -242,6 +266,7 @@ func (l *lookup) signer(r *revocations) (why string) {
 				continue
 			}
 			if l.k.mayVouch(c, above[len(above)-1], l.nested) {
+				r.confirmed(c)
 				return ""
 			}
 			why = "the signer of the revocation list cannot be believed"

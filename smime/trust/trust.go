@@ -122,6 +122,11 @@ type Options struct {
 	// no newer one; 0: not at all. MaxCRLAge limits it too.
 	LastKnownGood time.Duration
 	MinRSABits    int // 0: 2048
-	Now           func() time.Time
-	Log           *slog.Logger
+	// Fetch gets lists, OCSP responses and issuers' certificates; nil: only files are used.
+	Fetch Fetcher
+	Cache Cache // nil: what was fetched is forgotten at the end
+	// Refresh is how often what is in use is fetched anew by Run; 0: every hour.
+	Refresh time.Duration
+	Now     func() time.Time
+	Log     *slog.Logger
 }

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ type Verifier struct {
 	intermediates pool
 	lists         *lists
 	paths         *paths
+	remote        *remote // nil: nothing is fetched
 }
 
 // New makes a Verifier. The error says what is missing, or which revocation list
@@ -43,6 +45,7 @@ func New(o Options) (*Verifier, error) {
 	for _, c := range o.Intermediates {
 		v.intermediates.add(c)
 	}
+	v.remote = newRemote(&v.o)
 	var err error
 	v.lists, err = openLists(o.CRLs, o.Log)
 	return v, err
@@ -62,6 +65,11 @@ func (v *Verifier) Ask(c *x509.Certificate, q Query) Result {
 		return Result{Failure: Untrusted, Steps: []Step{{Name: "path", Detail: "no authority is trusted here"}}}
 	}
 	k := &check{v: v, c: c, q: q, now: v.o.Now()}
+	defer func() {
+		if k.cancel != nil {
+			k.cancel()
+		}
+	}()
 	for _, step := range []func() bool{k.key, k.dates, k.usage, k.path, k.revocation, k.binding} {
 		if !step() {
 			return k.r
@@ -83,6 +91,10 @@ type check struct {
 	b        *builder
 	paths    []validPath
 	vouching []*x509.Certificate // signers of lists whose own revocation is being looked up
+
+	ctx         context.Context // for what is fetched, see context
+	cancel      context.CancelFunc
+	fetchedFrom []string // addresses of issuers' certificates
 }
 
 func (k *check) ok(step, format string, args ...any) bool {
