@@ -144,6 +144,11 @@ func (d *Directory) ByUID(ctx context.Context, uid string) (Entry, error) {
 	return d.one(ctx, "uid:"+strings.ToLower(uid), filterEqual(d.names.UID, uid))
 }
 
+// ByAccount returns the person or post whose account that is.
+func (d *Directory) ByAccount(ctx context.Context, id mail.AccountID) (Entry, error) {
+	return d.one(ctx, "account:"+string(id), filterEqual(d.names.UUID, string(id)))
+}
+
 // one returns the only entry that the filter finds below the base.
 func (d *Directory) one(ctx context.Context, key, filter string) (Entry, error) {
 	list, err := d.cached(ctx, key, d.o.BaseDN, ldap.ScopeWholeSubtree, filter, 2)

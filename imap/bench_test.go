@@ -30,7 +30,7 @@ func BenchmarkCommands(b *testing.B) {
 	ts := newServer(b, Limits{})
 	ctx := context.Background()
 	id := mail.AccountID("acct-alice")
-	must(b, ts.store.EnsureAccount(ctx, id))
+	must(b, ts.store.EnsureAccount(ctx, id, ""))
 	acct, err := ts.store.OpenAccount(ctx, id)
 	must(b, err)
 	defer acct.Close()

@@ -15,7 +15,7 @@ func (s *session) capabilities() string {
 		caps[2] = "LITERAL+" // before log-in a literal that does not wait must be small
 		caps = append(caps, "ENABLE", "IDLE", "UIDPLUS", "MOVE", "SPECIAL-USE", "CREATE-SPECIAL-USE", "NAMESPACE", "UNSELECT", "CHILDREN",
 			"CONDSTORE", "QRESYNC", "ESEARCH", "SEARCHRES", "LIST-EXTENDED", "LIST-STATUS", "STATUS=SIZE",
-			"APPENDLIMIT="+strconv.FormatInt(s.srv.o.Limits.MessageBytes, 10), "OBJECTID", "SAVEDATE", "MULTIAPPEND", "BINARY", "UTF8=ACCEPT", "QUOTA", "QUOTA=RES-STORAGE")
+			"APPENDLIMIT="+strconv.FormatInt(s.srv.o.Limits.MessageBytes, 10), "OBJECTID", "SAVEDATE", "MULTIAPPEND", "BINARY", "UTF8=ACCEPT", "QUOTA", "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE")
 	case s.secure:
 		caps = append(caps, "AUTH=PLAIN", "AUTH=LOGIN")
 	default:

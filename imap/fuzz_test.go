@@ -56,7 +56,7 @@ func play(t *testing.T, ts *testServer, state int, in []byte, step int) string {
 	}
 	if state >= 2 {
 		id := mail.AccountID(fmt.Sprintf("acct-%d", accounts.Add(1)))
-		must(t, ts.store.EnsureAccount(ctx, id))
+		must(t, ts.store.EnsureAccount(ctx, id, ""))
 		acct, err := ts.store.OpenAccount(ctx, id)
 		must(t, err)
 		s.user = &user{who: mail.Principal{UID: "fuzz", Account: id}, acct: acct}

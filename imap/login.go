@@ -45,7 +45,7 @@ func (s *session) login(name, password string) (code string, err error) {
 	}
 	acct, err := s.srv.o.Store.OpenAccount(s.ctx, who.Account)
 	if mail.KindOf(err) == mail.NotFound && err != nil {
-		if err = s.srv.o.Store.EnsureAccount(s.ctx, who.Account); err == nil {
+		if err = s.srv.o.Store.EnsureAccount(s.ctx, who.Account, who.Address.Domain); err == nil {
 			acct, err = s.srv.o.Store.OpenAccount(s.ctx, who.Account)
 		}
 	}

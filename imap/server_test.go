@@ -41,7 +41,7 @@ func (fakeAuth) Login(_ context.Context, c mail.Client, name, password string) (
 	case "denied":
 		return mail.Principal{}, mail.E(mail.Denied, "", nil)
 	}
-	p := mail.Principal{UID: name, Account: mail.AccountID("acct-" + name)}
+	p := mail.Principal{UID: name, Account: mail.AccountID("acct-" + name), Address: mail.Address{Local: name, Domain: "works.gov.example"}}
 	if name == "nemo" {
 		p.Account = ""
 	}

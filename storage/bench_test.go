@@ -25,7 +25,7 @@ func BenchmarkDeliver(b *testing.B) {
 			ids := make([]mail.AccountID, 100)
 			for i := range ids {
 				ids[i] = mail.AccountID(fmt.Sprintf("%08d-0000-4000-8000-000000000000", i))
-				if err := s.EnsureAccount(ctx, ids[i]); err != nil {
+				if err := s.EnsureAccount(ctx, ids[i], ""); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -62,7 +62,7 @@ func filled(b *testing.B, n int) (*Store, *Account) {
 	ctx := context.Background()
 	s := mustOpen(b, Options{Dir: filepath.Join(b.TempDir(), "store"), Keys: newKeys(b)})
 	b.Cleanup(func() { _ = s.Close() })
-	if err := s.EnsureAccount(ctx, alice); err != nil {
+	if err := s.EnsureAccount(ctx, alice, ""); err != nil {
 		b.Fatal(err)
 	}
 	a, err := s.OpenAccount(ctx, alice)

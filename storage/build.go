@@ -17,6 +17,8 @@ type build struct {
 	ops    []engine.Op
 	own    map[string]int // place in ops
 	boxes  []*box
+	joins  []join
+	tells  *Warning // the commit brings this warning to whom it concerns
 }
 
 func (b *build) get(key []byte) ([]byte, error) {

@@ -21,7 +21,7 @@ func (s *Store) Check(ctx context.Context, deep bool) (*Report, error) {
 	c := &checker{
 		store: s, report: &Report{Problems: []string{}}, accounts: make(map[uint32]*checkedAccount),
 		mailboxes: make(map[mailboxKey]*checkedMailbox), refs: make(map[uint64]uint32), bodies: make(map[uint64]bodyRecord),
-		queue: make(map[QueueID]queueRecord), gone: make(map[uint32]bool), dead: make(map[uint32]uint64),
+		queue: make(map[QueueID]queueRecord), gone: make(map[uint32]bool), dead: make(map[uint32]uint64), totals: make(map[string]total),
 	}
 	if err := c.shallow(ctx); err != nil {
 		return nil, err
@@ -44,6 +44,7 @@ type checker struct {
 	refs      map[uint64]uint32 // entries and queue items found for each body
 	gone      map[uint32]bool   // segments that were reclaimed
 	dead      map[uint32]uint64 // octets of dead bodies by segment
+	totals    map[string]total  // of departments
 	entries   []checkedEntry
 	omitted   int
 }
@@ -96,6 +97,7 @@ func (c *checker) shallow(ctx context.Context) error {
 		{keyMailbox, c.mailbox},
 		{keyCounters, c.counters},
 		{keyUsage, c.usage},
+		{keyTotal, c.total},
 		{keyName, c.name},
 		{keySubscribe, c.subscription},
 		{keyBody, c.body},
@@ -418,6 +420,29 @@ func (c *checker) usage(k, v []byte) {
 	a.usage = &u
 }
 
+// counted compares what an account is said to hold with what was counted, and takes it off the total of its department.
+func (c *checker) counted(a *checkedAccount, u usage) {
+	if a.usage == nil || a.usage.messages != u.messages || a.usage.size != u.size {
+		c.problem("account %s holds %+v, counted %+v", a.id, a.usage, u)
+		return
+	}
+	if d := a.usage.department; d != "" {
+		t := c.totals[d]
+		t.messages, t.size = t.messages-u.messages, t.size-u.size
+		c.totals[d] = t
+	}
+}
+
+// total reads what a department is said to hold.
+func (c *checker) total(k, v []byte) {
+	t, err := decodeTotal(v)
+	if err != nil || len(k) < 2 {
+		c.problem("total of department %q: %v", k[1:], err)
+		return
+	}
+	c.totals[string(k[1:])] = t
+}
+
 // sums compares what was counted with the counters.
 func (c *checker) sums() {
 	for id, b := range c.bodies {
@@ -442,15 +467,18 @@ func (c *checker) sums() {
 		for _, key := range a.mailboxes {
 			u.add(c.mailboxes[key].c)
 		}
-		if a.usage == nil || *a.usage != u {
-			c.problem("account %s holds %+v, counted %+v", a.id, a.usage, u)
-		}
+		c.counted(a, u)
 		if len(a.mailboxes) != int(a.record.mailboxCount) {
 			c.problem("account %s has %d mailboxes, counted %d", a.id, a.record.mailboxCount, len(a.mailboxes))
 		}
 		inbox := keyOfHash(keyName, n, c.hashOf(a.id, Inbox))
 		if v, err := c.store.kv.Get(inbox); err != nil || v == nil {
 			c.problem("account %s has no INBOX (%v)", a.id, err)
+		}
+	}
+	for d, t := range c.totals {
+		if t.messages != 0 || t.size != 0 {
+			c.problem("the total of department %q is wrong by %d messages, %d octets", d, int64(t.messages), int64(t.size))
 		}
 	}
 }

@@ -19,6 +19,7 @@ type commit struct {
 	events []*event
 	made   []*account // accounts that exist from now on, with their numbers
 	number []uint32
+	warn   []Warning
 	done   chan struct{}
 	err    error
 }
@@ -313,6 +314,11 @@ func (s *Store) announce(batch []*commit) {
 	for _, f := range feed {
 		for id := range accounts {
 			f(id)
+		}
+	}
+	for _, c := range batch {
+		for _, w := range c.warn {
+			s.o.Warn(w)
 		}
 	}
 }

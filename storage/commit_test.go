@@ -96,7 +96,7 @@ func TestScanReads(t *testing.T) {
 	ctx := context.Background()
 	s := mustOpen(t, Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t)})
 	defer func() { _ = s.Close() }()
-	if err := s.EnsureAccount(ctx, alice); err != nil {
+	if err := s.EnsureAccount(ctx, alice, ""); err != nil {
 		t.Fatal(err)
 	}
 	n := 0
@@ -149,7 +149,7 @@ func TestCloseWhileWriting(t *testing.T) {
 		for len(s.writer.full) > 0 { // until the writer has begun
 			runtime.Gosched()
 		}
-		if err := s.EnsureAccount(ctx, alice); err != nil {
+		if err := s.EnsureAccount(ctx, alice, ""); err != nil {
 			t.Fatal(err)
 		}
 		s.writer.full <- struct{}{}

@@ -22,7 +22,7 @@ func TestConcurrent(t *testing.T) {
 	s := mustOpen(t, o)
 	ids := []mail.AccountID{alice, bob}
 	for _, id := range ids {
-		if err := s.EnsureAccount(ctx, id); err != nil {
+		if err := s.EnsureAccount(ctx, id, ""); err != nil {
 			t.Fatal(err)
 		}
 	}

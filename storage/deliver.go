@@ -18,7 +18,7 @@ import (
 // error is of kind mail.NotFound if a mailbox does not exist, mail.Invalid or mail.TooLarge if d cannot be stored,
 // mail.Full if there is no space, mail.Unavailable if the store does not save any more.
 func (s *Store) Deliver(ctx context.Context, d Delivery) ([]Placed, error) {
-	p := &delivery{store: s}
+	p := &delivery{store: s, tells: d.Tells}
 	defer p.release()
 	if err := p.prepare(ctx, &d); err != nil {
 		return nil, err
@@ -26,13 +26,20 @@ func (s *Store) Deliver(ctx context.Context, d Delivery) ([]Placed, error) {
 	return p.commit(ctx)
 }
 
-// EnsureAccount makes the account with its keys and first mailboxes, durably, if it does not exist.
-func (s *Store) EnsureAccount(ctx context.Context, id mail.AccountID) error {
+// EnsureAccount makes the account with its keys and first mailboxes, durably, if it does not exist, and counts it in its department
+// (see NewEntry) from now on.
+func (s *Store) EnsureAccount(ctx context.Context, id mail.AccountID, department string) error {
 	p := &delivery{store: s}
 	defer p.release()
 	a, err := p.account(ctx, id)
-	if err != nil || a.no() != 0 {
+	if err != nil {
 		return err
+	}
+	a.department = department
+	if a.no() != 0 {
+		if known, err := s.joined(a.no(), department); err != nil || known {
+			return err
+		}
 	}
 	if err := p.seals(ctx); err != nil {
 		return err
@@ -49,6 +56,7 @@ type delivery struct {
 	labels   []labelNote
 	blob     []byte
 	placed   []Placed
+	tells    *Warning
 }
 
 // recipient is an account concerned.
@@ -59,6 +67,7 @@ type recipient struct {
 	first      []mailboxRecord
 	subscribed []sealedText
 	number     uint32 // its number, once the commit is being built
+	department string // "": not said
 }
 
 type deliveryBody struct {
@@ -210,6 +219,9 @@ func (p *delivery) entry(ctx context.Context, b *deliveryBody, n *NewEntry) (*de
 	e.internal = internal.Unix()
 	e.mailbox = r.hash(hashName, e.name)
 	r.secrets += 1 + len(e.flags.words)
+	if n.Department != "" {
+		r.department = n.Department
+	}
 	p.placed = append(p.placed, Placed{Account: r.id, Mailbox: e.name})
 	return e, nil
 }
@@ -306,7 +318,9 @@ func (p *delivery) build(b *build) error {
 		if r.number, err = b.account(r.account, r.first, r.subscribed); err != nil {
 			return err
 		}
+		b.join(r.account, r.number, r.department)
 	}
+	b.tells = p.tells
 	now := p.store.o.Now()
 	for _, body := range p.bodies {
 		if err := b.useBody(body.sealed.id); err != nil {

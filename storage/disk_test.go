@@ -238,7 +238,7 @@ func TestThreads(t *testing.T) {
 		data := []byte(header + "\r\nx\r\n")
 		list = append(list, Append{Data: data, Index: message.Parse(data, message.Limits{})})
 	}
-	if err := s.EnsureAccount(ctx, alice); err != nil {
+	if err := s.EnsureAccount(ctx, alice, ""); err != nil {
 		t.Fatal(err)
 	}
 	a, err := s.OpenAccount(ctx, alice)

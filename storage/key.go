@@ -14,6 +14,7 @@ const (
 	keyMailbox   = 'M' // + account, mailbox: mailboxRecord
 	keyCounters  = 'S' // + account, mailbox: counters
 	keyUsage     = 'u' // + account: usage
+	keyTotal     = 'D' // + department: total
 	keySubscribe = 'U' // + account, name hash: sealedText
 	keyEntry     = 'E' // + account, mailbox, UID: entryRecord
 	keySecret    = 'K' // + account, mailbox, UID: sealed message key and prefix

@@ -14,7 +14,7 @@ func TestRenameUnderOrphan(t *testing.T) {
 	ctx := context.Background()
 	s := mustOpen(t, Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t)})
 	defer func() { _ = s.Close() }()
-	if err := s.EnsureAccount(ctx, alice); err != nil {
+	if err := s.EnsureAccount(ctx, alice, ""); err != nil {
 		t.Fatal(err)
 	}
 	a, err := s.OpenAccount(ctx, alice)

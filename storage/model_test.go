@@ -51,6 +51,8 @@ type machine struct {
 	boxes map[mail.AccountID]map[string]*Mailbox // some stay open
 	n     int
 	lazy  bool // flags were changed since the last durable act
+
+	departments map[mail.AccountID]string
 }
 
 var modelIDs = []mail.AccountID{alice, bob}
@@ -504,6 +506,49 @@ func (m *machine) compare() {
 			m.compareMailbox(id, name, x)
 		}
 	}
+	m.compareUsage()
+}
+
+// someDepartments is of which department an account is said to be, by a number that changes now and then.
+var someDepartments = []string{"", "one.example", "two.example"}
+
+// join has an account change its department.
+func (m *machine) join() {
+	id, _, _ := m.pick()
+	d := rapid.SampledFrom(someDepartments).Draw(m.t, "department")
+	m.fail(m.s.EnsureAccount(context.Background(), id, d))
+	if d != "" && m.departments[id] != d {
+		m.departments[id] = d
+		m.lazy = false
+	}
+}
+
+// compareUsage looks at what accounts and departments are said to hold.
+func (m *machine) compareUsage() {
+	own, all := make(map[mail.AccountID]Usage), make(map[string]Usage)
+	for id, boxes := range m.model {
+		u := Usage{}
+		for _, x := range boxes {
+			for _, msg := range x.msgs {
+				u.Messages++
+				u.Size += int64(len(msg.served))
+			}
+		}
+		own[id] = u
+		if d := m.departments[id]; d != "" {
+			t := all[d]
+			all[d] = Usage{Messages: t.Messages + u.Messages, Size: t.Size + u.Size}
+		}
+	}
+	for id := range m.model {
+		u, err := m.account(id).Usage(context.Background())
+		m.fail(err)
+		d, t, err := m.account(id).DepartmentUsage(context.Background())
+		m.fail(err)
+		if u != own[id] || d != m.departments[id] || t != all[d] {
+			m.t.Fatalf("%s holds %+v, want %+v; %q holds %+v, want %q with %+v", id, u, own[id], d, t, m.departments[id], all[d])
+		}
+	}
 }
 
 func (m *machine) compareMailbox(id mail.AccountID, name string, x *modelMailbox) {
@@ -571,7 +616,7 @@ func TestModel(t *testing.T) {
 		fsys := faultfs.New()
 		m := &machine{
 			t: rt, tb: t, fsys: fsys, model: make(map[mail.AccountID]modelAccount),
-			open: make(map[mail.AccountID]*Account), boxes: make(map[mail.AccountID]map[string]*Mailbox),
+			open: make(map[mail.AccountID]*Account), boxes: make(map[mail.AccountID]map[string]*Mailbox), departments: make(map[mail.AccountID]string),
 		}
 		m.o = Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: keys.Keystore(ks), FS: fsys, SegmentBytes: 100_000, EpochMessages: 300, HouseRate: -1}
 		s, err := Open(context.Background(), m.o)
@@ -596,6 +641,7 @@ func TestModel(t *testing.T) {
 			"crash":   func(*rapid.T) { m.crash() },
 			"compact": func(*rapid.T) { m.compact() },
 			"rebuild": func(*rapid.T) { m.rebuild() },
+			"join":    func(*rapid.T) { m.join() },
 			"":        func(*rapid.T) { m.compare() },
 		})
 	})

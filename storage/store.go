@@ -45,7 +45,11 @@ type Options struct {
 	CompactBelow  int           // a segment is compacted when less than so many per cent of it are needed; 60
 	HouseRate     int64         // octets a second that housekeeping reads and writes; 16 MiB. Negative: no limit
 	HouseEvery    time.Duration // how often housekeeping looks for work; 10 minutes
-	Quota         int64         // octets of all messages of an account; 0 is no limit
+	Quotas        Quotas        // what accounts and departments may hold; no limit
+
+	// Warn is called after a commit, from its goroutine, when an account or a department has come to a threshold of its quota and nobody
+	// was told yet. It must not block. It is called again with each change until a Delivery says that it tells.
+	Warn func(Warning)
 
 	migrationBatch int // how many records one commit of a migration looks at
 }
@@ -62,6 +66,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.FS == nil {
 		o.FS = durable.OS{}
+	}
+	if o.Warn == nil {
+		o.Warn = func(Warning) {}
 	}
 	if o.Fatal == nil {
 		o.Fatal = func(error) {}

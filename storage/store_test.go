@@ -146,7 +146,7 @@ func TestMailboxOperations(t *testing.T) {
 	o := Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t)}
 	s := mustOpen(t, o)
 	defer func() { _ = s.Close() }()
-	if err := s.EnsureAccount(ctx, alice); err != nil {
+	if err := s.EnsureAccount(ctx, alice, ""); err != nil {
 		t.Fatal(err)
 	}
 	a, err := s.OpenAccount(ctx, alice)

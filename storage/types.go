@@ -15,6 +15,7 @@ import (
 type Delivery struct {
 	Bodies    []Body
 	Submitted []SubmittedLabel
+	Tells     *Warning // the delivery is this warning, for which there is always room. It is refused (mail.Exists) if it was told, or is not true any more
 }
 
 // Body is one message, the mailboxes that get it and the ways on which it leaves. Data must not be changed until Deliver returns.
@@ -33,6 +34,7 @@ type NewEntry struct {
 	Prefix       []byte    // header lines of this entry's own, each ending in CRLF, served before the body
 	Flags        []string  // system flags and keywords
 	InternalDate time.Time // the zero Time is now
+	Department   string    // which the account is of, if that is known: the domain of its address, lower case
 }
 
 // SubmittedLabel remembers which label a message had that the account has submitted.

@@ -18,7 +18,7 @@ func TestQuota(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	data := testMessage("one", "text")
 	n := int64(len(data))
-	o := Options{Dir: dir, Keys: ks, Quota: 3*n + 1}
+	o := Options{Dir: dir, Keys: ks, Quotas: Quotas{Account: Quota{Octets: 3*n + 1}}}
 	s := mustOpen(t, o)
 	deliver := func(ids ...mail.AccountID) error {
 		b := Body{Data: data, Index: message.Parse(data, message.Limits{})}
@@ -52,7 +52,7 @@ func TestQuota(t *testing.T) {
 	}
 	usage := func(messages int64) {
 		t.Helper()
-		if u, err := a.Usage(ctx); err != nil || u != (Usage{messages, messages * n, o.Quota}) {
+		if u, err := a.Usage(ctx); err != nil || u != (Usage{messages, messages * n, o.Quotas.Account}) {
 			t.Errorf("%+v, %v", u, err)
 		}
 	}
@@ -97,7 +97,12 @@ func TestQuota(t *testing.T) {
 
 func FuzzUsage(f *testing.F) {
 	f.Add([]byte{3, 200, 1})
+	f.Add(usage{3, 200, "works.gov.example", 80}.encode())
+	f.Add(total{3, 200, 80}.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if r, err := decodeTotal(b); err == nil && b != nil && string(r.encode()) != string(b) {
+			t.Errorf("%x is read as %+v", b, r)
+		}
 		if u, err := decodeUsage(b); err == nil && string(u.encode()) != string(b) {
 			t.Errorf("%x is read as %+v", b, u)
 		}

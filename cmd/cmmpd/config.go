@@ -39,6 +39,7 @@ type config struct {
 		Drafts string `toml:"drafts"`
 	} `toml:"policy"`
 	Queue  queueConfig  `toml:"queue"`
+	Quota  quotaConfig  `toml:"quota"`
 	Limits limitsConfig `toml:"limits"`
 	Log    struct {
 		Level string `toml:"level"`
@@ -133,6 +134,7 @@ func (c *config) check(f *tomlFile) {
 		f.bad("policy.drafts", "%q is neither \"at-rest\" nor \"seal\"", d)
 	}
 	c.Queue.check(f, c.Domains.Local)
+	c.Quota.check(f, c.Domains.Local)
 	c.Limits.check(f)
 	if !logLevels[c.Log.Level] {
 		f.bad("log.level", "%q is none of debug, info, warn, error", c.Log.Level)
@@ -223,6 +225,7 @@ func defaultConfig() *config {
 	c.SMIME.MinRSABits = 2048
 	c.Policy.Drafts = "at-rest"
 	c.Queue = defaultQueue()
+	c.Quota = defaultQuota()
 	c.Limits = defaultLimits()
 	c.Log.Level = "info"
 	return &c

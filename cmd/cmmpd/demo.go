@@ -74,7 +74,7 @@ func provision(ctx context.Context, p *platform) error {
 		if err != nil {
 			return fmt.Errorf("making the mailbox of %s: %w", m.uid, err)
 		}
-		if err := p.store.EnsureAccount(ctx, e.Account); err != nil {
+		if err := p.store.EnsureAccount(ctx, e.Account, e.Address.Domain); err != nil {
 			return fmt.Errorf("making the mailbox of %s: %w", m.uid, err)
 		}
 	}

@@ -21,7 +21,6 @@ import (
 // bounds are what a value may be, both ends included.
 type limitsConfig struct {
 	MessageSize     size            `toml:"message-size" bounds:"64KiB,100MiB"`
-	Quota           quota           `toml:"quota" bounds:"none,1048576GiB"`
 	MemoryInFlight  size            `toml:"memory-in-flight" bounds:"1MiB,1024GiB"`
 	ProgressTimeout duration        `toml:"progress-timeout" bounds:"1s,1h"`
 	ExemptNetworks  []string        `toml:"exempt-networks"`

@@ -35,7 +35,7 @@ func TestEveryLimitReachesItsRoom(t *testing.T) {
 	rooms := func(l *limitsConfig) []any {
 		return []any{l.smtp(), l.imap(), l.ldap(), l.login(), l.directory(), l.message()}
 	}
-	elsewhere := map[string]bool{"limits.memory-in-flight": true, "limits.message.received": true, "limits.quota": true} // given to intake and store as they are
+	elsewhere := map[string]bool{"limits.memory-in-flight": true, "limits.message.received": true} // given to intake and store as they are
 	def := defaultLimits()
 	var walk func(key string, path []int, typ reflect.Type)
 	walk = func(key string, path []int, typ reflect.Type) {
@@ -52,7 +52,7 @@ func TestEveryLimitReachesItsRoom(t *testing.T) {
 			l := defaultLimits()
 			v := reflect.ValueOf(&l).Elem().FieldByIndex(at)
 			low, high := readBounds(f.Tag.Get("bounds"), f.Type)
-			if v.Int() < low || v.Int() > high || low < 1 && name != "limits.quota" { // which may be none
+			if v.Int() < low || v.Int() > high || low < 1 {
 				t.Errorf("%s: the default %v is not within its bounds %q", name, v.Interface(), f.Tag.Get("bounds"))
 			}
 			v.SetInt(v.Int() + 1)

@@ -52,13 +52,14 @@ type platform struct {
 	certificate *certificate
 	meter       *meter
 
-	closers []func() error
-	fatal   chan error // a part that cannot go on
+	warnings chan storage.Warning
+	closers  []func() error
+	fatal    chan error // a part that cannot go on
 }
 
 // newPlatform is a platform of which nothing is open yet.
 func newPlatform(cfg *config, log *slog.Logger) *platform {
-	return &platform{cfg: cfg, log: log, meter: newMeter(), fatal: make(chan error, 8)}
+	return &platform{cfg: cfg, log: log, meter: newMeter(), fatal: make(chan error, 8), warnings: make(chan storage.Warning, maxWarnings)}
 }
 
 // openPlatform opens every part; nothing listens yet.
@@ -133,7 +134,10 @@ func (p *platform) openAudit(ctx context.Context) error {
 }
 
 func (p *platform) openStore(ctx context.Context) (err error) {
-	p.store, err = storage.Open(ctx, storage.Options{Dir: p.cfg.Store.Path, Keys: p.keystore, Log: p.log, Fatal: p.fail, Quota: int64(p.cfg.Limits.Quota), FS: meteredFS{durable.OS{}, p.meter}})
+	p.store, err = storage.Open(ctx, storage.Options{
+		Dir: p.cfg.Store.Path, Keys: p.keystore, Log: p.log, Fatal: p.fail, FS: meteredFS{durable.OS{}, p.meter},
+		Quotas: p.cfg.Quota.quotas(), Warn: p.warn,
+	})
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
@@ -199,6 +203,7 @@ func (p *platform) openIntake(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("intake: %w", err)
 	}
+	p.bringWarnings()
 	return nil
 }
 

@@ -72,7 +72,7 @@ func (p *platform) restoreAccount(ctx context.Context, q admin.RestoreRequest, m
 		return res, err
 	}
 	defer from.Close()
-	if err := p.store.EnsureAccount(ctx, who.Account); err != nil {
+	if err := p.store.EnsureAccount(ctx, who.Account, who.Address.Domain); err != nil {
 		return res, err
 	}
 	to, err := p.store.OpenAccount(ctx, who.Account)

@@ -50,7 +50,7 @@ type desk struct {
 func (w *world) desk(s *storage.Store, uid string) *desk {
 	w.t.Helper()
 	who := w.principal(uid)
-	w.must(s.EnsureAccount(w.t.Context(), who.Account))
+	w.must(s.EnsureAccount(w.t.Context(), who.Account, ""))
 	a, err := s.OpenAccount(w.t.Context(), who.Account)
 	w.must(err)
 	w.t.Cleanup(func() { a.Close() })

@@ -105,33 +105,43 @@ func (in *Intake) tell(ctx context.Context, p *passage, d *storage.Delivery) err
 	if err != nil {
 		return err
 	}
-	env := &mail.Envelope{ID: mail.NewID(), To: []mail.Address{from}, Client: mail.Client{Protocol: mail.ProtocolQueue}}
-	b := storage.Body{Data: append(in.received(env), report...)}
-	b.Index = message.Parse(b.Data, in.o.Message)
-	if in.local[from.Domain] {
-		e, err := in.o.Directory.Lookup(ctx, from)
-		if err != nil || e.Account == "" {
-			return temporary(err)
-		}
-		prefix := "Return-Path: <>\r\nDelivered-To: " + e.Address.String() + "\r\n"
-		b.Entries = []storage.NewEntry{{Account: e.Account, Prefix: []byte(prefix)}}
-	} else {
-		if in.o.Queue == nil {
-			return nil
-		}
-		if _, err := in.o.Queue.Way(from.Domain); err != nil {
-			return temporary(err)
-		}
-		item, err := in.o.Queue.Item(queue.Letter{
-			ID: env.ID, To: env.To, Label: p.label, Body: b.Data, Confidential: confidential, VerifiedTLS: p.decision.Action == policy.RequireTLS,
-		})
-		if err != nil {
-			return err
-		}
-		b.Queue = []storage.QueueItem{item}
+	l := queue.Letter{Label: p.label, Confidential: confidential, VerifiedTLS: p.decision.Action == policy.RequireTLS}
+	b, err := in.notice(ctx, from, report, l)
+	if err != nil {
+		return temporary(err)
 	}
 	d.Bodies, p.told = append(d.Bodies, b), true
 	return nil
+}
+
+// notice is a message of our own to somebody: for their mailbox, or for the queue if they are elsewhere; then l says how
+// it leaves. The error is of kind NotFound or Refused if no mail of ours reaches them.
+func (in *Intake) notice(ctx context.Context, to mail.Address, text []byte, l queue.Letter) (storage.Body, error) {
+	env := &mail.Envelope{ID: mail.NewID(), To: []mail.Address{to}, Client: mail.Client{Protocol: mail.ProtocolQueue}}
+	b := storage.Body{Data: append(in.received(env), text...)}
+	b.Index = message.Parse(b.Data, in.o.Message)
+	if in.local[to.Domain] {
+		e, err := in.o.Directory.Lookup(ctx, to)
+		if err == nil && e.Account == "" {
+			err = mail.E(mail.NotFound, "", nil)
+		}
+		if err != nil {
+			return b, err
+		}
+		prefix := "Return-Path: <>\r\nDelivered-To: " + e.Address.String() + "\r\n"
+		b.Entries = []storage.NewEntry{{Account: e.Account, Prefix: []byte(prefix), Department: e.Address.Domain}}
+		return b, nil
+	}
+	if in.o.Queue == nil {
+		return b, mail.E(mail.Refused, "mail to other domains is not served yet", nil)
+	}
+	if _, err := in.o.Queue.Way(to.Domain); err != nil {
+		return b, err
+	}
+	l.ID, l.To, l.Body = env.ID, env.To, b.Data
+	item, err := in.o.Queue.Item(l)
+	b.Queue = []storage.QueueItem{item}
+	return b, err
 }
 
 // temporary is err if it may pass, else nil.

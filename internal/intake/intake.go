@@ -23,6 +23,7 @@ import (
 type Resolver interface {
 	Resolve(ctx context.Context, a mail.Address) ([]directory.Entry, error)
 	Lookup(ctx context.Context, a mail.Address) (directory.Entry, error)
+	ByAccount(ctx context.Context, id mail.AccountID) (directory.Entry, error)
 	Certified(ctx context.Context) ([]directory.Entry, error)
 }
 

@@ -154,7 +154,7 @@ func (in *Intake) entries(p *passage, to []mailbox) []storage.NewEntry {
 	out := make([]storage.NewEntry, len(to))
 	for i, m := range to {
 		prefix := "Return-Path: <" + p.env.From.String() + ">\r\nDelivered-To: " + m.entry.Address.String() + "\r\n" + results
-		out[i] = storage.NewEntry{Account: m.entry.Account, Prefix: []byte(prefix)}
+		out[i] = storage.NewEntry{Account: m.entry.Account, Prefix: []byte(prefix), Department: m.entry.Address.Domain}
 	}
 	return out
 }
