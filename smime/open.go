@@ -53,14 +53,13 @@ func (g *Gateway) Open(raw []byte, x *message.Index, k cms.KeyOpener) (*Opened, 
 // a message with the outer header.
 func (g *Gateway) openInner(outer fields, entity []byte) *Opened {
 	o := &Opened{Entity: entity}
-	x := message.Parse(entity, message.Limits{})
-	signed, content, result := g.signed(entity, x.Root)
-	payload := entity
+	payload, x := expand(entity)
+	signed, content, result := g.signed(payload, x.Root)
 	if signed != nil {
 		if payload = content; payload == nil {
 			payload = signed.Content
 		}
-		x = message.Parse(payload, message.Limits{})
+		payload, x = expand(payload)
 	}
 	header := outer
 	if hp := strings.ToLower(x.Root.Param("hp")); hp == "cipher" || hp == "clear" {
@@ -85,6 +84,27 @@ func (g *Gateway) openInner(outer fields, entity []byte) *Opened {
 		}
 	}
 	return o
+}
+
+// maxExpanded bounds what comes out of a compressed entity, in bytes.
+const maxExpanded = 128 << 20
+
+// expand is the entity that is compressed in b (RFC 3274; RFC 8551, section 3.6), or b itself
+// where it is no compressed one that can be read.
+func expand(b []byte) ([]byte, *message.Index) {
+	x := message.Parse(b, message.Limits{})
+	if !isCMS(x.Root) {
+		return b, x
+	}
+	der, err := body(b, x.Root)
+	if err != nil {
+		return b, x
+	}
+	id, inner, err := cms.Decompress(der, cms.Limits{Size: maxExpanded})
+	if err != nil || id != cms.Data {
+		return b, x
+	}
+	return inner, message.Parse(inner, message.Limits{})
 }
 
 // unwrap puts the header before the body that the payload describes.

@@ -2,8 +2,10 @@ package smime
 
 import (
 	"bytes"
+	"compress/zlib"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/asn1"
 	"math/big"
 	"strings"
 	"testing"
@@ -253,6 +255,63 @@ func TestOpenUnverified(t *testing.T) {
 		}
 		if err.Error() != first {
 			t.Errorf("two errors: %q and %q", first, err)
+		}
+	}
+}
+
+// TestOpenCompressed: the author's client compressed before it signed, or after.
+func TestOpenCompressed(t *testing.T) {
+	w := newSmallWorld(t)
+	carol := w.people["carol"]
+	compress := func(entity string) string {
+		var b bytes.Buffer
+		z := zlib.NewWriter(&b)
+		if _, err := z.Write([]byte(entity)); err != nil {
+			t.Fatal(err)
+		}
+		w.must(z.Close())
+		der, err := asn1.Marshal(struct {
+			Type    asn1.ObjectIdentifier
+			Content any `asn1:"explicit,tag:0"`
+		}{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 1, 9}, struct {
+			Version   int
+			Algorithm struct{ ID asn1.ObjectIdentifier }
+			Encap     struct {
+				Type    asn1.ObjectIdentifier
+				Content []byte `asn1:"explicit,tag:0"`
+			}
+		}{
+			0,
+			struct{ ID asn1.ObjectIdentifier }{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 3, 8}},
+			struct {
+				Type    asn1.ObjectIdentifier
+				Content []byte `asn1:"explicit,tag:0"`
+			}{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}, b.Bytes()},
+		}})
+		w.must(err)
+		return "Content-Type: application/pkcs7-mime; smime-type=compressed-data; name=smime.p7z\r\nContent-Transfer-Encoding: base64\r\n\r\n" + string(appendBase64(nil, der))
+	}
+	opaque := func(entity string) string {
+		der, err := cms.Sign(nil, []byte(entity), false, []cms.SignerSpec{{Cert: carol.Cert, Key: carol.Key}}, cms.SignOptions{})
+		w.must(err)
+		return "Content-Type: application/pkcs7-mime; smime-type=signed-data\r\nContent-Transfer-Encoding: base64\r\n\r\n" + string(appendBase64(nil, der))
+	}
+	const text = "Content-Type: text/plain\r\n\r\nmarker\r\n"
+	for name, c := range map[string]struct {
+		entity string
+		status Status
+	}{
+		"compressed":           {compress(text), None},
+		"compressed, signed":   {opaque(compress(text)), Pass},
+		"signed, compressed":   {compress(opaque(text)), Pass},
+		"around and within":    {compress(opaque(compress(text))), Pass},
+		"twice: one is enough": {compress(compress(text)), None},
+	} {
+		der, err := cms.Encrypt(rand.Reader, cms.AES256GCM, cms.Data, []byte(c.entity), []cms.RecipientSpec{{Cert: carol.Cert}})
+		w.must(err)
+		o := w.open(assemble(nil, []field{{"from", []byte("From: carol@health.gov.example\r\n")}}, cms.AES256GCM, der), "carol")
+		if o.Signature.Status != c.status || strings.Contains(string(o.Inner), "marker") != (name != "twice: one is enough") {
+			t.Errorf("%s: %+v, %q", name, o.Signature, o.Inner)
 		}
 	}
 }

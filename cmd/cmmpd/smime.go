@@ -116,9 +116,25 @@ func (d *describer) cms(raw []byte, p *message.Part, layer int) {
 		d.enveloped(der, kind, layer)
 	case cms.SignedData:
 		d.signed(der, layer)
+	case cms.CompressedData:
+		d.compressed(der, layer)
 	default:
 		d.line(layer, "CMS content of type %s", kind)
 	}
+}
+
+func (d *describer) compressed(der []byte, layer int) {
+	kind, content, err := cms.Decompress(der, cms.Limits{Size: maxInspected})
+	if err != nil {
+		d.line(layer, "compressed, but malformed: %v", err)
+		return
+	}
+	d.line(layer, "CMS CompressedData, %d octets of content", len(content))
+	if kind != cms.Data {
+		d.line(layer+1, "content of type %s", kind)
+		return
+	}
+	d.entity(content, message.Parse(content, message.Limits{}).Root, layer+1)
 }
 
 func (d *describer) enveloped(der []byte, kind cms.OID, layer int) {

@@ -4,6 +4,8 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/des" // to read old mail, when policy says so
+	"crypto/hkdf"
+	"crypto/sha256"
 	"crypto/subtle"
 )
 
@@ -93,6 +95,7 @@ type contentCipher struct {
 	Cipher
 	iv      []byte // CBC: the initialisation vector; GCM: the nonce
 	tagSize int    // GCM
+	derive  []byte // RFC 9709: the key is derived for this AlgorithmIdentifier; nil: it is used as it is
 }
 
 // parseCipher reads a ContentEncryptionAlgorithmIdentifier. The parameters of CBC are
@@ -103,9 +106,20 @@ type contentCipher struct {
 //	  aes-nonce   OCTET STRING, -- recommended size is 12 octets
 //	  aes-ICVlen  AES-GCM-ICVlen DEFAULT 12 }
 //
-// What is not known is UnknownCipher and no error.
+// In the form of RFC 9709 this identifier, in DER, is the parameter of another. What is not
+// known is UnknownCipher and no error.
 func parseCipher(a algorithm, authenticated bool) contentCipher {
 	var unknown contentCipher
+	if a.id == oidCEKHKDFSHA256 {
+		r := a.inParams()
+		inner, err := r.readAlgorithm()
+		if err != nil || r.end() != nil || inner.id == oidCEKHKDFSHA256 || checkDER(a.params, maxDepth) != nil {
+			return unknown
+		}
+		c := parseCipher(inner, authenticated)
+		c.derive = a.params
+		return c
+	}
 	c := contentCipher{}
 	for known := AES128CBC; known <= AES256GCM; known++ {
 		if a.id == known.oid() && known.Authenticated() == authenticated {
@@ -150,6 +164,15 @@ func (c contentCipher) algorithm() algorithm {
 		return algorithm{c.oid(), tlv(derSequence, iv, small(byte(c.tagSize)))}
 	}
 	return algorithm{c.oid(), iv}
+}
+
+// contentKey is the key that c uses, from the one that the recipients get: by RFC 9709,
+// section 2, a key made for one cipher and mode opens nothing in another.
+func (c contentCipher) contentKey(key []byte) ([]byte, error) {
+	if c.derive == nil {
+		return key, nil
+	}
+	return hkdf.Key(sha256.New, key, []byte("The Cryptographic Message Syntax"), string(c.derive), len(key))
 }
 
 // block returns the block cipher under key, which must have c.KeySize() bytes.

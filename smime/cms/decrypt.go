@@ -60,6 +60,10 @@ func (e *Enveloped) decrypt(k KeyOpener) ([]byte, error) {
 
 // open decrypts the content with key.
 func (e *Enveloped) open(key []byte) ([]byte, bool) {
+	key, err := e.content.contentKey(key)
+	if err != nil {
+		return nil, false
+	}
 	if e.Cipher.Authenticated() {
 		return e.content.openGCM(key, e.encrypted, e.mac, e.authAttrs)
 	}

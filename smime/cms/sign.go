@@ -28,16 +28,17 @@ type SignOptions struct {
 	Time         time.Time           // signing-time; zero: left out
 	Certificates []*x509.Certificate // beside the signers' own
 	Capabilities []Capability        // SMIMECapabilities; none: left out
+	Label        *SecurityLabel      // the ESS security label; nil: left out
 }
 
 // Sign signs content and returns the DER of ContentInfo(SignedData), without the
 // content if detached. RSA keys sign with SHA-256; ECDSA keys with the digest of their
 // curve's size; Ed25519 keys with SHA-512 (RFC 8419, section 3). Each signature covers content-type,
-// message-digest, signing-time, signingCertificateV2 and SMIMECapabilities. rnd is for
-// the keys; nil is crypto/rand.
+// message-digest, signing-time, signingCertificateV2, SMIMECapabilities and the ESS security
+// label. rnd is for the keys; nil is crypto/rand.
 //
-// Errors are of kind Invalid (no signer, a key that may not be used), or what the key
-// itself said.
+// Errors are of kind Invalid (no signer, a key that may not be used, a label that is
+// none), or what the key itself said.
 func Sign(rnd io.Reader, content []byte, detached bool, signers []SignerSpec, o SignOptions) (der []byte, err error) {
 	if o.ContentType == "" {
 		o.ContentType = Data
@@ -132,6 +133,13 @@ func (s SignerSpec) sign(rnd io.Reader, h crypto.Hash, digest []byte, o SignOpti
 	}
 	if len(o.Capabilities) > 0 {
 		attrs = append(attrs, attribute(oidAttrCapabilities, encodeCapabilities(o.Capabilities)))
+	}
+	if o.Label != nil {
+		label, err := o.Label.der()
+		if err != nil {
+			return nil, mail.E(mail.Invalid, "the security label cannot be written", err)
+		}
+		attrs = append(attrs, attribute(oidAttrSecurityLabel, label))
 	}
 	set := setOf(derSet, attrs)
 	alg, message, opts := s.algorithm(h, set)

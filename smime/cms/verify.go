@@ -24,8 +24,8 @@ type SignerResult struct {
 	SignedAttributes   bool   // false: the signature is over the bare content, and nothing below is set
 	SigningTime        time.Time
 	Capabilities       []Capability
-	SigningCertificate bool   // signingCertificate or signingCertificateV2 was there and names Cert
-	SecurityLabel      []byte // the DER of the ESSSecurityLabel (RFC 2634, section 3), or nil
+	SigningCertificate bool           // signingCertificate or signingCertificateV2 was there and names Cert
+	SecurityLabel      *SecurityLabel // or nil
 }
 
 // Verify checks the i-th signature (RFC 5652, section 5.4 to 5.6). content is the
@@ -139,7 +139,11 @@ func (res *SignerResult) readAttributes(set []byte, contentType OID, digest []by
 	if res.Capabilities, err = attrs.capabilities(); err != nil {
 		return err
 	}
-	res.SecurityLabel, err = attrs.one(oidAttrSecurityLabel)
+	label, err := attrs.one(oidAttrSecurityLabel)
+	if label == nil || err != nil {
+		return err
+	}
+	res.SecurityLabel, err = parseSecurityLabel(label)
 	return err
 }
 
