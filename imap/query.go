@@ -1,30 +1,29 @@
 package imap
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	netmail "net/mail"
 	"slices"
-	"strings"
-	"unicode/utf8"
-
-	"golang.org/x/text/cases"
-	"golang.org/x/text/unicode/norm"
 
 	"cmmpd/imap/wire"
-	"cmmpd/internal/message"
 	"cmmpd/storage"
+	"cmmpd/storage/search"
 )
 
-// query is a search key made ready for one view. What a key needs of a message is
-// fetched when the first key asks for it; of several keys the cheap ones go first.
+// query is a search key made ready for one view. What a key needs of a message is fetched when the first key asks for it;
+// of several keys the cheap ones go first, and what the search index knows is not looked for in the message.
 type query struct {
 	ctx  context.Context
 	v    *view
 	root node
-	fold cases.Caser
+	fold *search.Folder
+	text []storage.TextKey // of the keys that the search index may answer
+	body bool              // one of the keys needs the whole message
+	mix  bool              // one of the keys needs nothing of the message
 	m    candidate
+
+	encrypted int // messages of which only the header could be searched
 }
 
 // node is a wire.SearchKey made ready.
@@ -35,6 +34,8 @@ type node struct {
 	name   string
 	flag   string
 	needle []byte // folded
+	fields search.Fields
+	text   int // its place in query.text
 	day    wire.Day
 	n      int64
 	kids   []node
@@ -49,9 +50,15 @@ const (
 )
 
 func newQuery(ctx context.Context, v *view, k *wire.SearchKey) *query {
-	q := &query{ctx: ctx, v: v, fold: cases.Fold()}
+	q := &query{ctx: ctx, v: v, fold: search.NewFolder()}
 	q.root = q.compile(k)
 	return q
+}
+
+// ask notes a question for the search index.
+func (q *query) ask(fields search.Fields, needle []byte) int {
+	q.text = append(q.text, storage.TextKey{Fields: fields, Needle: needle, Loose: fields == search.Other.Set()})
+	return len(q.text) - 1
 }
 
 func (q *query) compile(k *wire.SearchKey) node {
@@ -71,11 +78,19 @@ func (q *query) compile(k *wire.SearchKey) node {
 		n.cost = costSummary
 	case wire.KeyHeader:
 		n.cost = costSummary
-		n.needle = q.folded([]byte(k.Value))
+		n.needle = q.fold.FoldString(k.Value)
+		n.text = q.ask(search.FieldOf(k.Name).Set(), n.needle)
 	case wire.KeyBody, wire.KeyText:
 		n.cost = costBody
-		n.needle = q.folded([]byte(k.Value))
+		n.needle = q.fold.FoldString(k.Value)
+		n.fields = search.AllFields
+		if k.Op == wire.KeyBody {
+			n.fields = search.BodyOnly
+		}
+		n.text = q.ask(n.fields, n.needle)
+		q.body = true
 	}
+	q.mix = q.mix || n.cost == costIndex && len(k.Keys) == 0 && k.Op != wire.KeyAll
 	for i := range k.Keys {
 		kid := q.compile(&k.Keys[i])
 		n.cost = max(n.cost, kid.cost)
@@ -85,50 +100,18 @@ func (q *query) compile(k *wire.SearchKey) node {
 	return n
 }
 
-// folded is text in the form that is compared: compatibility forms are one (NFKC), and case is folded.
-func (q *query) folded(b []byte) []byte {
-	ascii := true
-	for _, c := range b {
-		if c >= utf8.RuneSelf {
-			ascii = false
-			break
-		}
-	}
-	if ascii {
-		return bytes.ToLower(b)
-	}
-	return q.fold.Bytes(norm.NFKC.Bytes(b))
-}
-
-func (q *query) contains(text, needle []byte) bool {
-	return bytes.Contains(q.folded(text), needle)
-}
-
 // candidate is the message at hand, opened as far as was needed.
 type candidate struct {
 	storage.Msg
 	index int // in the view
 	src   source
-	head  message.Header
-	raw   []byte // the body, without prefix
-}
-
-// match says whether message index of the view, with that uid, matches.
-func (q *query) match(index int, uid uint32) (bool, error) {
-	msg, ok := q.v.mbox.Get(uid)
-	if !ok {
-		return false, nil
-	}
-	q.m = candidate{Msg: msg, index: index, src: source{ctx: q.ctx, mbox: q.v.mbox, uid: uid}}
-	defer q.m.src.close()
-	return q.eval(&q.root)
+	text  search.Source
+	found *storage.Found // what the search index knows
+	place int            // there
 }
 
 func (q *query) eval(n *node) (bool, error) {
-	m := &q.m
 	switch n.op {
-	case wire.KeyAll:
-		return true, nil
 	case wire.KeyAnd:
 		for i := range n.kids {
 			if ok, err := q.eval(&n.kids[i]); !ok || err != nil {
@@ -146,65 +129,81 @@ func (q *query) eval(n *node) (bool, error) {
 	case wire.KeyNot:
 		ok, err := q.eval(&n.kids[0])
 		return !ok && err == nil, err
-	case wire.KeySeqSet:
-		return inRanges(n.ranges, uint32(m.index+1)), nil
-	case wire.KeyUIDSet:
-		return inRanges(n.ranges, m.UID), nil
-	case wire.KeyHasFlag:
-		if n.flag == `\Recent` {
-			return q.v.isRecent(m.UID), nil
-		}
-		return m.Flags.Has(n.flag), nil
-	case wire.KeyBefore:
-		return wire.DayOf(m.InternalDate) < n.day, nil
-	case wire.KeyOn:
-		return wire.DayOf(m.InternalDate) == n.day, nil
-	case wire.KeySince:
-		return wire.DayOf(m.InternalDate) >= n.day, nil
-	case wire.KeyEmailID:
-		return m.EmailID.String() == n.value, nil
-	case wire.KeyThreadID:
-		return m.ThreadID.Thread() == n.value, nil
-	case wire.KeySavedBefore:
-		return wire.DayOf(m.SaveDate) < n.day, nil
-	case wire.KeySavedOn:
-		return wire.DayOf(m.SaveDate) == n.day, nil
-	case wire.KeySavedSince:
-		return wire.DayOf(m.SaveDate) >= n.day, nil
-	case wire.KeyModSeq:
-		return m.ModSeq >= uint64(n.n), nil
-	case wire.KeyLarger:
-		return m.Size > n.n, nil
-	case wire.KeySmaller:
-		return m.Size < n.n, nil
+	}
+	if n.cost == costIndex {
+		return q.evalMsg(n), nil
 	}
 	return q.evalText(n)
+}
+
+// evalMsg evaluates the keys that need nothing of the message.
+func (q *query) evalMsg(n *node) bool {
+	m := &q.m
+	switch n.op {
+	case wire.KeySeqSet:
+		return inRanges(n.ranges, uint32(m.index+1))
+	case wire.KeyUIDSet:
+		return inRanges(n.ranges, m.UID)
+	case wire.KeyHasFlag:
+		if n.flag == `\Recent` {
+			return q.v.isRecent(m.UID)
+		}
+		return m.Flags.Has(n.flag)
+	case wire.KeyBefore:
+		return wire.DayOf(m.InternalDate) < n.day
+	case wire.KeyOn:
+		return wire.DayOf(m.InternalDate) == n.day
+	case wire.KeySince:
+		return wire.DayOf(m.InternalDate) >= n.day
+	case wire.KeyEmailID:
+		return m.EmailID.String() == n.value
+	case wire.KeyThreadID:
+		return m.ThreadID.Thread() == n.value
+	case wire.KeySavedBefore:
+		return wire.DayOf(m.SaveDate) < n.day
+	case wire.KeySavedOn:
+		return wire.DayOf(m.SaveDate) == n.day
+	case wire.KeySavedSince:
+		return wire.DayOf(m.SaveDate) >= n.day
+	case wire.KeyModSeq:
+		return m.ModSeq >= uint64(n.n)
+	case wire.KeyLarger:
+		return m.Size > n.n
+	case wire.KeySmaller:
+		return m.Size < n.n
+	}
+	return true // ALL
 }
 
 // evalText evaluates the keys that need the summary or the message.
 func (q *query) evalText(n *node) (bool, error) {
 	m := &q.m
+	if v := q.known(n); v != search.Perhaps {
+		return v == search.Yes, nil
+	}
 	if m.src.sum == nil {
 		if err := m.src.open(); err != nil {
 			return false, err
 		}
-		m.head = message.ParseHeader(m.src.sum.Header, message.Limits{})
+		m.text = search.Source{Header: m.src.sum.Header, Index: m.src.sum.Index, Read: m.src.stored}
 	}
 	switch n.op {
 	case wire.KeySentBefore, wire.KeySentOn, wire.KeySentSince:
 		return q.sent(n), nil
 	case wire.KeyHeader:
-		for _, f := range m.head.Fields() {
-			if strings.EqualFold(f.Name, n.name) && q.contains([]byte(message.DecodeWords(m.head.Value(f))), n.needle) {
-				return true, nil
-			}
-		}
-		return false, nil
+		return m.text.InField(q.fold, n.name, n.needle), nil
 	}
-	if n.op == wire.KeyText && q.inFields(m.head, n.needle) {
-		return true, nil
+	return m.text.InText(q.fold, n.fields, n.needle)
+}
+
+// stored is the message without the prefix of its entry.
+func (s *source) stored() ([]byte, error) {
+	c, err := s.body()
+	if err != nil {
+		return nil, err
 	}
-	return q.bodyContains(n)
+	raw := make([]byte, s.sum.Index.Size)
+	return raw, readAt(c, raw, int64(len(s.sum.Prefix)))
 }
 
 // sent compares the day in the Date field, in the sender's zone. Without a date that
@@ -226,31 +225,4 @@ func (q *query) sent(n *node) bool {
 		return day == n.day
 	}
 	return day >= n.day
-}
-
-// maxSearchText is how much decoded text of one message is looked at.
-const maxSearchText = 64 << 20
-
-func (q *query) bodyContains(n *node) (bool, error) {
-	m := &q.m
-	x := m.src.sum.Index
-	if m.raw == nil {
-		c, err := m.src.body()
-		if err != nil {
-			return false, err
-		}
-		m.raw = make([]byte, x.Size)
-		if err := readAt(c, m.raw, int64(len(m.src.sum.Prefix))); err != nil {
-			return false, err
-		}
-	}
-	if len(n.needle) == 0 || q.headersContain(n) {
-		return true, nil
-	}
-	for _, text := range x.Texts(m.raw, maxSearchText) {
-		if q.contains(text, n.needle) {
-			return true, nil
-		}
-	}
-	return false, nil
 }

@@ -3,10 +3,12 @@ package imap
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/emersion/go-imap/v2"
 
 	"cmmpd/imap/wire"
+	"cmmpd/storage"
 )
 
 // cmdSearch looks for messages (RFC 3501, section 6.4.4). Text is compared decoded, without regard
@@ -65,21 +67,19 @@ func (s *session) search(key *wire.SearchKey) (*results, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.srv.o.Limits.Search)
 	defer cancel()
 	q := newQuery(ctx, s.view, key)
-	for i, uid := range s.view.uids {
-		ok, err := q.match(i, uid)
-		if e := ctx.Err(); e != nil {
-			if errors.Is(e, context.Canceled) {
-				return nil, e
-			}
-			return nil, no(imap.ResponseCodeLimit, "The search took too long")
-		}
-		switch {
-		case err != nil:
-			r.failed = err
-			s.log.Warn("imap: a message cannot be searched", "uid", uid, "err", err)
-		case ok:
-			r.hits = append(r.hits, hit{uint32(i), q.m.ModSeq})
-		}
+	err := q.run(func(i int, m *storage.Msg) {
+		r.hits = append(r.hits, hit{uint32(i), m.ModSeq})
+	}, func(uid uint32, err error) {
+		r.failed = err
+		s.log.Warn("imap: a message cannot be searched", "uid", uid, "err", err)
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, no(imap.ResponseCodeLimit, "The search took too long")
+	} else if err != nil {
+		return nil, err
+	}
+	if q.encrypted > 0 {
+		s.remark = fmt.Sprintf("; of %d encrypted messages only the headers were searched", q.encrypted)
 	}
 	if r.modseqs {
 		if err := s.view.mbox.Settle(); err != nil {

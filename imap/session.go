@@ -32,14 +32,15 @@ type session struct {
 	user     *user
 	view     *view // the selected mailbox, or nil
 	on       feature
-	uid      bool  // the command at hand is the UID form
-	highest  bool  // the OK of the command at hand says up to which mod-sequence all has been told
-	over     bool  // end after this command
-	upgrade  bool  // begin TLS after this command's OK
-	early    int   // commands before log-in
-	bad      int   // malformed commands in a row
-	failed   int   // failed log-ins
-	reserved int64 // octets of the intake's memory that the command at hand has
+	uid      bool   // the command at hand is the UID form
+	remark   string // added to the text of the OK of the command at hand
+	highest  bool   // the OK of the command at hand says up to which mod-sequence all has been told
+	over     bool   // end after this command
+	upgrade  bool   // begin TLS after this command's OK
+	early    int    // commands before log-in
+	bad      int    // malformed commands in a row
+	failed   int    // failed log-ins
+	reserved int64  // octets of the intake's memory that the command at hand has
 }
 
 // user is somebody logged in, for as long as the connection lives.
@@ -292,7 +293,7 @@ func (s *session) dispatch() {
 		}
 	}
 	name := s.cmd.Name
-	s.uid, s.highest = false, false
+	s.uid, s.highest, s.remark = false, false, ""
 	cmd, e := s.lookup(name)
 	p := s.cmd.Parser(s.rd.Limits)
 	if e == nil && name == "UID" {
@@ -342,7 +343,7 @@ func (s *session) dispatch() {
 	if s.uid {
 		name = "UID " + name
 	}
-	s.respond(s.cmd.Tag, "OK", code, name+" completed")
+	s.respond(s.cmd.Tag, "OK", code, name+" completed"+s.remark)
 	if s.upgrade {
 		s.startTLS()
 	}

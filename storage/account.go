@@ -207,6 +207,9 @@ func (a *Account) Open(ctx context.Context, name string) (*Mailbox, error) {
 	a.a.store.accountsMu.Lock()
 	a.a.users++
 	a.a.store.accountsMu.Unlock()
+	m.mu.Lock()
+	a.a.store.searcher.look(m)
+	m.mu.Unlock()
 	return &Mailbox{m: m}, nil
 }
 

@@ -48,6 +48,7 @@ func (m *Mailbox) Batch(old *Batch, uids []uint32, open bool) (*Batch, error) {
 	if !open {
 		return b, nil
 	}
+	m.noteRead()
 	return b, x.store.kv.View(func(r engine.Reader) error {
 		for i := range b.items {
 			if it := &b.items[i]; it.there {

@@ -31,6 +31,9 @@ func (s *Store) Check(ctx context.Context, deep bool) (*Report, error) {
 			return nil, err
 		}
 	}
+	if err := c.searchFiles(ctx, deep); err != nil {
+		return nil, err
+	}
 	return c.report, nil
 }
 

@@ -23,6 +23,7 @@ type openedEntry struct {
 
 // entry unwraps the key of a message.
 func (m *Mailbox) entry(uid uint32) (*openedEntry, error) {
+	m.noteRead()
 	x := m.m
 	s := x.store
 	x.mu.RLock()

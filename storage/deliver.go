@@ -206,6 +206,11 @@ func (p *delivery) entry(ctx context.Context, b *deliveryBody, n *NewEntry) (*de
 	if len(n.Prefix) > 0 && !strings.HasSuffix(string(n.Prefix), "\r\n") || len(n.Prefix) > maxPrefix {
 		return nil, mail.E(mail.Invalid, "", errors.New("the prefix is not header lines"))
 	}
+	for _, other := range b.entries {
+		if other.to == r && string(other.Prefix) != string(n.Prefix) { // the account's search index knows a body once
+			return nil, mail.E(mail.Invalid, "", errors.New("one account gets a body with two prefixes"))
+		}
+	}
 	if e.flags, err = parseFlags(n.Flags); err != nil {
 		return nil, err
 	}

@@ -33,6 +33,8 @@ type account struct {
 	private *keys.PrivateKey         // while there are handles
 	epochs  map[uint32]*keys.Wrapper // opened ones, while there are handles
 
+	search searchIndex
+
 	users int // guarded by Store.accountsMu: who holds on to this value
 }
 
@@ -215,9 +217,14 @@ func (a *account) unlock(ctx context.Context) error {
 // lock gives a handle back.
 func (a *account) lock() {
 	a.keyMu.Lock()
-	defer a.keyMu.Unlock()
-	if a.handles--; a.handles == 0 {
+	a.handles--
+	last := a.handles == 0
+	if last {
 		a.private, a.epochs = nil, nil
+	}
+	a.keyMu.Unlock()
+	if last {
+		a.search.forget()
 	}
 }
 

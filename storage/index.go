@@ -39,6 +39,9 @@ type mailbox struct {
 	setOf    map[[2]uint64]uint32 // place in sets
 	deleted  bool
 	watchers map[*func()]struct{}
+
+	searched  uint32 // the search index has been seen to hold messages below this UID
+	searching bool   // the searcher has it in its queue
 }
 
 // slot is one message. It has no pointers and takes 56 octets.
@@ -189,6 +192,10 @@ func (s *Store) update(e *event) {
 		m.name = e.name
 	}
 	m.deleted = m.deleted || e.deleted
+	m.account.search.gone.Add(int64(len(e.gone)))
+	if m.name != "" && len(e.added)+len(e.gone) > 0 { // somebody has it open
+		s.searcher.look(m)
+	}
 }
 
 // tell calls the watchers. No lock is held meanwhile.

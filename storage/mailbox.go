@@ -11,8 +11,16 @@ import (
 // Mailbox is a handle on an open mailbox, whose index in memory all handles share. All methods may be called
 // concurrently, until Close.
 type Mailbox struct {
-	m    *mailbox
-	once sync.Once
+	m     *mailbox
+	once  sync.Once
+	quiet bool // what is read through it is not for anybody who waits
+}
+
+// noteRead tells the searcher that somebody reads.
+func (m *Mailbox) noteRead() {
+	if !m.quiet {
+		m.m.store.reads.Add(1)
+	}
 }
 
 // Close gives the handle back. It may be called more than once.

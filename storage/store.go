@@ -46,6 +46,7 @@ type Options struct {
 	HouseRate     int64         // octets a second that housekeeping reads and writes; 16 MiB. Negative: no limit
 	HouseEvery    time.Duration // how often housekeeping looks for work; 10 minutes
 	Quotas        Quotas        // what accounts and departments may hold; no limit
+	Search        SearchOptions
 
 	// Warn is called after a commit, from its goroutine, when an account or a department has come to a threshold of its quota and nobody
 	// was told yet. It must not block. It is called again with each change until a Delivery says that it tells.
@@ -76,6 +77,7 @@ func (o *Options) setDefaults() {
 	if o.EpochAge <= 0 {
 		o.EpochAge = time.Hour
 	}
+	o.Search.setDefaults()
 	if o.EpochMessages <= 0 {
 		o.EpochMessages = 10_000
 	}
@@ -131,6 +133,8 @@ type Store struct {
 	asks      chan ask      // to the committer
 	committed chan struct{} // closed when the committer has ended
 	writer    indexWriter
+	searcher  searcher
+	reads     atomic.Uint64 // counts what is read for those who wait
 
 	pinMu sync.Mutex
 	pins  int // backups under way: no segment's file is removed
@@ -168,6 +172,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	go s.commitLoop()
 	s.writer.start(s)
+	s.searcher.start(s)
 	if err := s.migrate(ctx, version); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -283,7 +288,8 @@ func (s *Store) Close() error {
 	s.ending = true
 	s.mu.Unlock()
 	s.house.stop()
-	s.writer.stop() // first, for it needs the committer
+	s.searcher.stop()
+	s.writer.stop() // before the committer, which it needs
 	s.mu.Lock()
 	s.closing = true
 	s.mu.Unlock()

@@ -156,3 +156,6 @@ func (s Set) appendNumbers(list []uint32) []uint32 {
 	}
 	return list
 }
+
+// Damaged says whether an error means that a segment is.
+func Damaged(err error) bool { return errors.Is(err, errDamaged) }

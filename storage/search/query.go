@@ -74,3 +74,13 @@ func (q *Query) add(r run, begins, ends bool) {
 		q.terms = append(q.terms, contains(w[:runeStart(w, fragment)]), contains(w[last:]))
 	}
 }
+
+// Verdict is what the index knows of a message and a question.
+type Verdict uint8
+
+// The verdicts. Perhaps: the message must be looked into.
+const (
+	No Verdict = iota
+	Yes
+	Perhaps
+)

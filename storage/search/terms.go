@@ -19,8 +19,8 @@ const (
 	maxTerm  = maxWord + utf8.UTFMax - 1
 )
 
-// rules names what the terms of a text depend on. An index that was made under others is made again.
-const rules = "1 " + unicode.Version + " " + norm.Version + " " + cases.UnicodeVersion
+// Rules names what the terms of a text depend on. An index that was made under others is made again.
+const Rules = "1 " + unicode.Version + " " + norm.Version + " " + cases.UnicodeVersion
 
 type class uint8
 

@@ -1,0 +1,347 @@
+package storage
+
+import (
+	"cmp"
+	"context"
+	"crypto/cipher"
+	"errors"
+	"io"
+	"slices"
+	"time"
+
+	"cmmpd/internal/mail"
+	"cmmpd/storage/search"
+)
+
+// pacer lets others go first: pause is called after a little work, and may wait. nil does not wait.
+type pacer interface{ pause() error }
+
+// addBatch is how many messages are read and added at a time.
+const addBatch = 16
+
+// index adds to the index those of the messages that are not in it, if they are enough, and returns when they can be found. Messages that
+// cannot be read are passed over. The error says why it ended early; what had been read till then is in the index.
+func (m *Mailbox) index(ctx context.Context, uids []uint32, p pacer) (err error) {
+	a := m.m.account
+	wanted, err := m.unindexed(uids)
+	if err != nil || len(wanted) < a.store.o.Search.Least {
+		return err
+	}
+	x := &a.search
+	x.adding.Lock()
+	defer x.adding.Unlock()
+	defer func() { err = errors.Join(err, x.flush(context.WithoutCancel(ctx), a)) }()
+	var batch *Batch
+	reader := searchReader{mailbox: m, ctx: ctx}
+	for len(wanted) > 0 {
+		n := min(addBatch, len(wanted))
+		if batch, err = m.Batch(batch, wanted[:n], true); err != nil {
+			return err
+		}
+		if err := x.add(&reader, batch, n); err != nil {
+			return err
+		}
+		wanted = wanted[n:]
+		if x.builder.Len() >= a.store.o.Search.Batch || x.builder.Size() >= a.store.o.Search.Memory {
+			if err := x.flush(ctx, a); err != nil {
+				return err
+			}
+		}
+		if p != nil {
+			x.adding.Unlock()
+			err := p.pause()
+			x.adding.Lock()
+			if err != nil {
+				return err
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unindexed is those of the messages that are not in the index, by body.
+func (m *Mailbox) unindexed(uids []uint32) ([]uint32, error) {
+	bodies := m.m.bodies(uids)
+	list, where, err := m.m.account.lookUp(bodies)
+	closeSearch(list)
+	if err != nil {
+		return nil, err
+	}
+	var order []int
+	for i, p := range where {
+		if p.file < 0 && bodies[i] != 0 {
+			order = append(order, i)
+		}
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(bodies[i], bodies[j]) })
+	wanted := make([]uint32, len(order))
+	for k, i := range order {
+		wanted[k] = uids[i]
+	}
+	return wanted, nil
+}
+
+// add adds n messages of a batch. x.adding is held.
+func (x *searchIndex) add(r *searchReader, batch *Batch, n int) error {
+	if x.builder == nil {
+		x.builder = search.NewBuilder()
+	}
+	for i := range n {
+		msg, ok := batch.Msg(i)
+		if !ok || x.builder.Has(uint64(msg.EmailID)) {
+			continue
+		}
+		err := r.add(x.builder, batch, i, uint64(msg.EmailID))
+		if err != nil && (mail.KindOf(err) == mail.Denied || mail.KindOf(err) == mail.Unavailable) {
+			return err // the account was closed, or nothing can be read just now
+		}
+	}
+	return nil
+}
+
+// searchReader reads messages for the index, into the same memory again and again.
+type searchReader struct {
+	mailbox *Mailbox
+	ctx     context.Context
+	raw     []byte
+}
+
+func (r *searchReader) add(b *search.Builder, batch *Batch, i int, body uint64) error {
+	sum, err := batch.Summary(r.ctx, i)
+	if err != nil {
+		return err
+	}
+	return b.Add(body, &search.Source{Header: sum.Header, Index: sum.Index, Read: func() ([]byte, error) {
+		c, err := batch.Body(r.ctx, i)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = c.Close() }()
+		if n := int(sum.Index.Size); cap(r.raw) < n || cap(r.raw) > 16<<20 {
+			r.raw = make([]byte, n+n/4)
+		}
+		raw := r.raw[:sum.Index.Size]
+		n, err := c.ReadAt(raw, int64(len(sum.Prefix)))
+		if n < len(raw) {
+			return nil, errors.Join(err, errRecord)
+		}
+		return raw, nil
+	}})
+}
+
+// flush writes what was added to a file. x.adding is held.
+func (x *searchIndex) flush(ctx context.Context, a *account) error {
+	b := x.builder
+	x.builder = nil
+	if b == nil || b.Len() == 0 {
+		return nil
+	}
+	return x.write(ctx, a, nil, func(w io.Writer, begin int64, aead cipher.AEAD, bound []byte) (int, error) {
+		_, err := b.Write(w, begin, aead, bound)
+		return b.Len(), err
+	})
+}
+
+// write makes a file and puts it in the place of others.
+func (x *searchIndex) write(ctx context.Context, a *account, replaces []uint32, fill func(io.Writer, int64, cipher.AEAD, []byte) (int, error)) error {
+	number, err := x.nextNumber(a)
+	if err != nil {
+		return err
+	}
+	f, err := a.writeSearchFile(ctx, searchHeader{number: number, replaces: replaces}, fill)
+	x.put(a, number, f)
+	return err
+}
+
+// How files are merged: mergeWidth files of a size become one, until it holds so many messages that it is left alone. So an account
+// has at most 3 files for each of five sizes, and one for each 32,768 messages or more.
+const (
+	mergeWidth = 4
+	mergeLeast = 256
+	mergeEnd   = search.MaxDocs / 2
+)
+
+// Files are written anew without the messages that were expunged when they are one in goneShare, or when the file is
+// older than goneAge; that is found out once in goneEvery.
+const (
+	goneShare = 8
+	goneAge   = 7 * 24 * time.Hour
+	goneEvery = 24 * time.Hour
+)
+
+// tier is the size of a file, for merging.
+func (f *searchFile) tier() int {
+	t := 0
+	for n := f.docs / mergeLeast; n >= mergeWidth; n /= mergeWidth {
+		t++
+	}
+	return t
+}
+
+// mergeable is files that should become one, or nil.
+func mergeable(files []*searchFile) []*searchFile {
+	tiers := make(map[int][]*searchFile)
+	for _, f := range files {
+		if f.docs >= mergeEnd {
+			continue
+		}
+		t := f.tier()
+		tiers[t] = append(tiers[t], f)
+		if len(tiers[t]) < mergeWidth {
+			continue
+		}
+		docs := 0
+		for _, f := range tiers[t] {
+			docs += int(f.docs)
+		}
+		if docs <= search.MaxDocs {
+			return tiers[t]
+		}
+	}
+	return nil
+}
+
+// tidy merges files until they are few, and drops what was expunged.
+func (x *searchIndex) tidy(ctx context.Context, a *account, p pacer) error {
+	now := a.store.o.Now()
+	look := x.isDue(a.store.o.Now) || now.Unix() >= x.due.Load()
+	x.gone.Store(0)
+	x.due.Store(now.Add(goneEvery).Unix())
+	var live []uint64
+	for {
+		var err error
+		all := x.list()
+		files := mergeable(all)
+		if files == nil && !look || len(all) == 0 {
+			return nil
+		}
+		if live == nil {
+			if live, err = a.liveBodies(p); err != nil {
+				return err
+			}
+		}
+		if files == nil {
+			look = false
+			if err := x.dropGone(ctx, a, live, now, p); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := x.merge(ctx, a, files, live, p); err != nil {
+			return err
+		}
+	}
+}
+
+func (x *searchIndex) list() []*searchFile {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Clone(x.files)
+}
+
+// liveBodies is the bodies of all messages of the account, ascending.
+func (a *account) liveBodies(p pacer) ([]uint64, error) {
+	live := []uint64{}
+	err := a.store.scan(keyOf(keyEntry, a.no()), func(_, v []byte) error {
+		d := decoder{b: v}
+		d.uint()
+		live = append(live, d.uint())
+		if d.bad {
+			return errRecord
+		}
+		if p != nil && len(live)%scanBatch == 0 {
+			return p.pause()
+		}
+		return nil
+	})
+	slices.Sort(live)
+	return slices.Compact(live), err
+}
+
+// dropGone writes files anew of which much was expunged, or something long ago.
+func (x *searchIndex) dropGone(ctx context.Context, a *account, live []uint64, now time.Time, p pacer) error {
+	for _, f := range x.list() {
+		o, err := x.openOne(a, f)
+		if err != nil {
+			return err
+		}
+		if o == nil {
+			continue
+		}
+		gone := 0
+		for _, d := range o.Docs() {
+			if _, ok := slices.BinarySearch(live, d.ID); !ok {
+				gone++
+			}
+		}
+		closeSearch([]*openedSearch{o})
+		switch {
+		case gone == int(f.docs):
+			x.drop(a, f, nil)
+		case gone > 0 && (gone*goneShare >= int(f.docs) || f.age(now) >= goneAge):
+			if err := x.merge(ctx, a, []*searchFile{f}, live, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// openOne opens a file; nil if it is damaged, and then it leaves the index.
+func (x *searchIndex) openOne(a *account, f *searchFile) (*openedSearch, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	o, err := a.openSearchFile(f)
+	if err != nil && mail.KindOf(err) != mail.Denied && mail.KindOf(damaged(err)) != mail.Unavailable {
+		x.remove(a, f.number, err)
+		return nil, nil
+	}
+	return o, err
+}
+
+// merge writes one file in place of others, without the messages that are not live.
+func (x *searchIndex) merge(ctx context.Context, a *account, files []*searchFile, live []uint64, p pacer) error {
+	var list []*openedSearch
+	defer func() { closeSearch(list) }()
+	var segments []*search.Segment
+	var replaces []uint32
+	for _, f := range files {
+		o, err := x.openOne(a, f)
+		if err != nil {
+			return err
+		}
+		if o == nil {
+			return nil // the choice is made again without it
+		}
+		list, segments, replaces = append(list, o), append(segments, o.Segment), append(replaces, f.number)
+	}
+	keep := func(id uint64) bool {
+		_, ok := slices.BinarySearch(live, id)
+		return ok || id > live[len(live)-1] // newer than the look
+	}
+	if len(live) == 0 {
+		keep = func(uint64) bool { return false }
+	}
+	pause := func() error {
+		if p == nil {
+			return ctx.Err()
+		}
+		return errors.Join(p.pause(), ctx.Err())
+	}
+	err := x.write(ctx, a, replaces, func(w io.Writer, begin int64, aead cipher.AEAD, bound []byte) (int, error) {
+		_, n, err := search.Merge(w, begin, aead, bound, segments, keep, pause)
+		return n, err
+	})
+	if err != nil && search.Damaged(err) {
+		for _, o := range list {
+			if o.Verify() != nil {
+				x.drop(a, o.file, err)
+			}
+		}
+		return nil
+	}
+	return err
+}
