@@ -35,6 +35,7 @@ type config struct {
 		Origin string `toml:"origin"`
 	} `toml:"audit"`
 	SMIME  smimeConfig `toml:"smime"`
+	Trust  trustConfig `toml:"trust"`
 	Policy struct {
 		Drafts string `toml:"drafts"`
 	} `toml:"policy"`
@@ -130,6 +131,7 @@ func (c *config) check(f *tomlFile) {
 		f.bad("audit.origin", "%q is not an origin: one word without spaces or plus signs is needed", c.Audit.Origin)
 	}
 	c.SMIME.check(f)
+	c.Trust.check(f)
 	if d := c.Policy.Drafts; d != "at-rest" && d != "seal" {
 		f.bad("policy.drafts", "%q is neither \"at-rest\" nor \"seal\"", d)
 	}
@@ -223,6 +225,7 @@ func defaultConfig() *config {
 	c.Server.Socket = "cmmpd.sock"
 	c.SMIME.MaxCRLAge = duration(7 * 24 * time.Hour)
 	c.SMIME.MinRSABits = 2048
+	c.Trust = defaultTrust()
 	c.Policy.Drafts = "at-rest"
 	c.Queue = defaultQueue()
 	c.Quota = defaultQuota()

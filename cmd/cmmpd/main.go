@@ -37,6 +37,7 @@ func commands() []command {
 		{"backup", "write a sealed copy of everything into a folder, beside the daemon or without it", backupCommand},
 		{"restore", "make a platform of a backup", restoreCommand},
 		{"smime inspect", "say how a message is protected, and for whom", smimeInspect},
+		{"smime certificate", "say whether a certificate may be used, step by step", smimeCertificate},
 		{"smime verify", "check a message's signature, step by step", smimeVerify},
 		{"audit export", "write the audit log to stdout", auditExport},
 		{"audit verify", "verify an audit log, a copy of it, or an export bundle", auditVerify},

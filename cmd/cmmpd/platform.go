@@ -210,7 +210,7 @@ func (p *platform) openIntake(ctx context.Context) error {
 // openGateway reads the anchors and the signers' certificates.
 func (p *platform) openGateway(ctx context.Context) (*smime.Gateway, error) {
 	c := &p.cfg.SMIME
-	verifier, err := c.verifier(p.log)
+	verifier, err := p.openTrust()
 	if err != nil {
 		return nil, err
 	}
@@ -230,26 +230,6 @@ func (p *platform) openGateway(ctx context.Context) (*smime.Gateway, error) {
 		Trust: verifier, Log: p.log,
 		Signers: func(domain string) (cms.SignerSpec, bool) { s, ok := signers[domain]; return s, ok },
 	}), nil
-}
-
-// verifier judges certificates by the configured anchors and revocation lists.
-func (s *smimeConfig) verifier(log *slog.Logger) (*trust.Verifier, error) {
-	anchors, err := readCertificates(s.Anchors)
-	if err != nil {
-		return nil, err
-	}
-	intermediates, err := readCertificates(s.Intermediates)
-	if err != nil {
-		return nil, err
-	}
-	v, err := trust.New(trust.Options{
-		Anchors: anchors, Intermediates: intermediates, CRLs: s.CRLs, RequireCRL: true,
-		MaxCRLAge: time.Duration(s.MaxCRLAge), MinRSABits: s.MinRSABits, Log: log,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("trust: %w", err)
-	}
-	return v, nil
 }
 
 // readCertificates reads all certificates of PEM files.

@@ -209,7 +209,7 @@ func smimeVerify(args []string) error {
 		return err
 	}
 	log := newLog("error")
-	verifier, err := cfg.SMIME.verifier(log)
+	verifier, err := cfg.verifier(log, false)
 	if err != nil {
 		return err
 	}
@@ -277,16 +277,7 @@ func (d *describer) verdict(what string, r smime.SignatureResult) error {
 	if !r.Time.IsZero() {
 		d.line(1, "signed, as the signer says, at %s", r.Time.UTC().Format(time.RFC3339))
 	}
-	for _, s := range r.Trust.Steps {
-		mark := "failed"
-		if s.OK {
-			mark = "ok"
-		}
-		d.line(1, "%s: %s: %s", s.Name, mark, s.Detail)
-	}
-	for i, c := range r.Trust.Path {
-		d.line(1, "path %d: %s", i, c.Subject)
-	}
+	d.trust(r.Trust)
 	if r.Status != smime.Pass {
 		return fmt.Errorf("%s: %s", what, r.Status)
 	}

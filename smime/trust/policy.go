@@ -3,7 +3,9 @@ package trust
 import (
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 )
 
 const anyPolicy = "2.5.29.32.0"
@@ -17,6 +19,23 @@ type policyInput struct {
 	explicit       bool
 	inhibitAny     bool
 	inhibitMapping bool
+}
+
+// accepts compares with the accepted policies. One that ends in ".*" stands for all
+// below it: many authorities put the version of their practice statement into the last arc.
+func (in *policyInput) accepts(policy string) bool {
+	return slices.ContainsFunc(in.accepted, func(a string) bool {
+		above, all := strings.CutSuffix(a, "*")
+		return policy == a || all && strings.HasPrefix(policy, above)
+	})
+}
+
+// CheckPolicy says whether s can stand among Options.Policies.
+func CheckPolicy(s string) error {
+	if _, err := x509.ParseOID(strings.TrimSuffix(s, ".*")); err != nil {
+		return fmt.Errorf("%q is not an object identifier, nor one followed by \".*\"", s)
+	}
+	return nil
 }
 
 // policyNode is one node of the policy graph of RFC 9618: a policy at one depth. The
@@ -194,7 +213,7 @@ func (p *policies) wrapUp() ([]string, error) {
 		if slices.Contains(valid, anyPolicy) {
 			valid = p.in.accepted
 		} else {
-			valid = slices.DeleteFunc(valid, func(s string) bool { return !slices.Contains(p.in.accepted, s) })
+			valid = slices.DeleteFunc(valid, func(s string) bool { return !p.in.accepts(s) })
 		}
 	}
 	if p.explicit == 0 && len(valid) == 0 {

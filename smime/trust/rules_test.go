@@ -35,7 +35,7 @@ func oid(t *testing.T, s string) x509.OID {
 
 // An anchor may be accepted for some policies only.
 func TestPoliciesOfAnAnchor(t *testing.T) {
-	const personal, role, other = "1.2.3.4.1", "1.2.3.4.2", "1.2.3.4.9"
+	const personal, role, other = "1.2.3.4.1.17", "1.2.3.4.2", "1.2.3.4.9"
 	w := newWorld(t)
 	sub, err := w.root.NewSub("Policies", func(c *x509.Certificate) {
 		c.Policies = []x509.OID{oid(t, personal), oid(t, role), oid(t, other)}
@@ -45,7 +45,7 @@ func TestPoliciesOfAnAnchor(t *testing.T) {
 	}
 	w.publish(sub, "policies.crl", time.Hour)
 	w.options.Intermediates = append(w.options.Intermediates, sub.Cert)
-	w.options.Policies = map[string][]string{string(w.root.Cert.Raw): {personal, role}}
+	w.options.Policies = map[string][]string{string(w.root.Cert.Raw): {"1.2.3.4.1.*", role}}
 	v := w.verifier()
 	for policy, want := range map[string]Failure{personal: None, role: None, other: Untrusted, "": Untrusted} {
 		id, err := sub.Issue(demopki.Spec{CN: "Alice", Address: alice.String(), Adjust: func(c *x509.Certificate) {
@@ -60,6 +60,25 @@ func TestPoliciesOfAnAnchor(t *testing.T) {
 		if r := v.Check(id.Cert, Encrypt, Binding{Address: alice}); want == None && (len(r.Policies) != 1 || r.Policies[0] != policy) {
 			t.Errorf("policies of the result: %v", r.Policies)
 		}
+	}
+}
+
+func TestCheckPolicy(t *testing.T) {
+	in := policyInput{accepted: []string{"1.2.3.*", "1.4"}}
+	for policy, want := range map[string]bool{"1.2.3.4": true, "1.2.3.4.5": true, "1.2.3": false, "1.2.30": false, "1.4": true, "1.4.1": false} {
+		if in.accepts(policy) != want {
+			t.Error(policy)
+		}
+	}
+	for s, good := range map[string]bool{"1.2.3": true, "1.2.3.*": true, "*": false, "1.2.*.3": false, "": false, "x": false, "1.2.3*": false} {
+		if (CheckPolicy(s) == nil) != good {
+			t.Error(s)
+		}
+	}
+	w := newWorld(t)
+	w.options.Policies = map[string][]string{string(w.root.Cert.Raw): {"personal"}}
+	if _, err := New(w.options); err == nil {
+		t.Error("a policy that is no identifier")
 	}
 }
 

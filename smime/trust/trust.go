@@ -107,7 +107,8 @@ type Options struct {
 	Anchors       []*x509.Certificate
 	Intermediates []*x509.Certificate
 	// Policies are, by the Raw of an anchor, the certificate policies (object identifiers)
-	// of which a path to it must hold one; none: policies do not matter.
+	// of which a path to it must hold one; none: policies do not matter. One that ends in
+	// ".*" stands for all below it.
 	Policies map[string][]string
 	// CRLs are files, or directories of files, with revocation lists in DER or PEM.
 	// They are read again when they change. Each must be readable at New.

@@ -42,6 +42,13 @@ func New(o Options) (*Verifier, error) {
 		}
 		v.anchors.add(c)
 	}
+	for _, list := range o.Policies {
+		for _, s := range list {
+			if err := CheckPolicy(s); err != nil {
+				return nil, err
+			}
+		}
+	}
 	for _, c := range o.Intermediates {
 		v.intermediates.add(c)
 	}
