@@ -8,37 +8,25 @@ import (
 	"path"
 	"path/filepath"
 
-	"cmmpd/internal/mail"
 	"cmmpd/storage/blob"
 )
 
 // ID is the store's identity, in hexadecimal.
 func (s *Store) ID() string { return fmt.Sprintf("%x", s.id[:]) }
 
-// Backup hands out the files of the store, without the key vault, as they belong together: the index as it stands at
-// the beginning, and the log up to a place that lies after everything acknowledged before. Opening a store made of them
-// brings the index up to date from the log. Commits and readers go on. put is called for each file in turn, with its
-// path in the store and with what writes its content.
-//
-// The index is read in one transaction of bbolt as long as it takes to copy it; its file may grow meanwhile.
+// Backup hands out the files of the store as they belong together, without the key vault and without the index, which opening a store made of them
+// makes again from the segments: the log up to a place that lies after everything acknowledged before. Commits and readers go
+// on, and compaction but for the removal of files. put is called for each file in turn, with its path in the store and with
+// what writes its content.
 func (s *Store) Backup(ctx context.Context, put func(name string, copy func(io.Writer) error) error) error {
-	write := func(name string, b []byte) error {
-		return put(name, func(w io.Writer) error {
-			_, err := w.Write(b)
-			return err
-		})
-	}
-	if err := write(formatFile, encodeFormat(formatVersion, s.id)); err != nil {
+	if err := put(formatFile, func(w io.Writer) error {
+		_, err := w.Write(encodeFormat(formatVersion, s.id))
+		return err
+	}); err != nil {
 		return err
 	}
-	index, ok := s.index.(interface{ Backup(w io.Writer) error })
-	if !ok {
-		return mail.E(mail.Unsupported, "this store cannot be backed up while it runs", nil)
-	}
-	// The index goes first: it must not be ahead of the log.
-	if err := put(indexFile, func(w io.Writer) error { return index.Backup(cancellable{ctx, w}) }); err != nil {
-		return err
-	}
+	s.pin()
+	defer s.unpin()
 	end, err := s.settled()
 	if err != nil {
 		return err
@@ -60,7 +48,7 @@ func (s *Store) settled() (blob.Position, error) {
 }
 
 func (s *Store) backupLog(ctx context.Context, end blob.Position, put func(string, func(io.Writer) error) error) error {
-	dir := filepath.Join(s.o.Dir, segmentsDir)
+	dir := s.segmentsDir()
 	numbers, err := blob.Segments(s.o.FS, dir)
 	if err != nil {
 		return err

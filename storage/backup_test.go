@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emersion/go-imap/v2"
+
 	"cmmpd/internal/mail"
 	"cmmpd/storage/blob"
 )
@@ -20,7 +22,7 @@ import (
 func TestBackup(t *testing.T) {
 	ctx := context.Background()
 	ks := newKeys(t)
-	s := mustOpen(t, Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: ks, SegmentBytes: 64 << 10})
+	s := mustOpen(t, Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: ks, SegmentBytes: 64 << 10, HouseRate: -1})
 	deliver := func(id mail.AccountID, subject string) {
 		if _, err := s.Deliver(ctx, Delivery{Bodies: []Body{body(testMessage(subject, subject), NewEntry{Account: id})}}); err != nil {
 			t.Error(err)
@@ -30,7 +32,7 @@ func TestBackup(t *testing.T) {
 	var wg sync.WaitGroup
 	for worker := range 4 {
 		wg.Go(func() {
-			for i := 0; ; i++ {
+			for i := range 400 {
 				select {
 				case <-stop:
 					return
@@ -44,6 +46,19 @@ func TestBackup(t *testing.T) {
 	for i := range before {
 		deliver(alice, fmt.Sprintf("before %d", i))
 	}
+	wg.Go(func() { // half of what comes for bob goes again, and is compacted
+		for range 20 {
+			select {
+			case <-stop:
+				return
+			default:
+				expungeHalf(t, s, bob)
+				if _, err := s.Compact(ctx); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
 	queue := queued(t, s, time.Now(), 7)
 
 	dir := filepath.Join(t.TempDir(), "restored")
@@ -53,7 +68,12 @@ func TestBackup(t *testing.T) {
 		if err := copy(&b); err != nil {
 			return err
 		}
-		files++
+		if files++; files > 3 && files < 9 { // compaction goes on while it is copied
+			expungeHalf(t, s, bob)
+			if _, err := s.Compact(ctx); err != nil {
+				t.Error(err)
+			}
+		}
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return err
@@ -118,6 +138,36 @@ func TestBackup(t *testing.T) {
 		t.Errorf("the queue item: %+v %v", q, err)
 	}
 	checkClean(t, r)
+}
+
+// expungeHalf expunges every other message of an INBOX.
+func expungeHalf(t *testing.T, s *Store, id mail.AccountID) {
+	ctx := context.Background()
+	a, err := s.OpenAccount(ctx, id)
+	if err != nil {
+		return // nothing has come yet
+	}
+	defer func() { _ = a.Close() }()
+	m, err := a.Open(ctx, Inbox)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer m.Close()
+	var set imap.UIDSet
+	uids, _, _ := m.UIDs()
+	for i, uid := range uids {
+		if i%2 == 0 {
+			set.AddNum(imap.UID(uid))
+		}
+	}
+	_, _, err = m.StoreFlags(ctx, set, AddFlags, []string{FlagDeleted}, 0)
+	if err == nil {
+		_, err = m.Expunge(ctx, nil)
+	}
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 // TestBackupOfDamage changes one bit of a segment: the backup refuses to go on.

@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
 
+	"cmmpd/internal/durable"
 	"cmmpd/internal/durable/faultfs"
 	"cmmpd/internal/keys"
 	"cmmpd/internal/message"
@@ -195,11 +195,20 @@ func (p *promise) again(t *testing.T, s *Store, before map[string]map[ObjectID]b
 // copyIndex copies the index file as it would be found: some state that it was in.
 func copyIndex(t testing.TB, s *Store, dir string) {
 	t.Helper()
-	f, err := os.Create(filepath.Join(dir, indexFile))
+	to, err := engine.OpenBolt(durable.OS{}, filepath.Join(dir, indexFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(s.index.(*engine.Bolt).Backup(f), f.Close()); err != nil {
+	err = s.index.View(func(r engine.Reader) error {
+		return to.Update(func(w engine.Writer) (err error) {
+			r.Scan(nil, nil, func(k, v []byte) bool {
+				err = w.Put(k, v)
+				return err == nil
+			})
+			return err
+		})
+	})
+	if err := errors.Join(err, to.Close()); err != nil {
 		t.Fatal(err)
 	}
 }

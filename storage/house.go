@@ -23,6 +23,10 @@ func (h *housekeeper) start(s *Store) {
 	h.store, h.turn, h.ended = s, make(chan struct{}, 1), make(chan struct{})
 	h.ctx, h.quit = context.WithCancel(context.Background())
 	h.turn <- struct{}{}
+	if s.o.HouseEvery < 0 {
+		close(h.ended)
+		return
+	}
 	go h.loop()
 }
 

@@ -44,7 +44,7 @@ type Options struct {
 	MessageBytes  int64         // the longest message that is taken; 256 MiB
 	CompactBelow  int           // a segment is compacted when less than so many per cent of it are needed; 60
 	HouseRate     int64         // octets a second that housekeeping reads and writes; 16 MiB. Negative: no limit
-	HouseEvery    time.Duration // how often housekeeping looks for work; 10 minutes
+	HouseEvery    time.Duration // how often housekeeping looks for work; 10 minutes. Negative: never
 	Quotas        Quotas        // what accounts and departments may hold; no limit
 	Search        SearchOptions
 
@@ -93,7 +93,7 @@ func (o *Options) setDefaults() {
 	if o.HouseRate == 0 {
 		o.HouseRate = 16 << 20
 	}
-	if o.HouseEvery <= 0 {
+	if o.HouseEvery == 0 {
 		o.HouseEvery = 10 * time.Minute
 	}
 	if o.MessageBytes <= 0 || o.MessageBytes > maxMessage {

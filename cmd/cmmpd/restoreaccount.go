@@ -62,7 +62,7 @@ func (p *platform) restoreAccount(ctx context.Context, q admin.RestoreRequest, m
 	if err := p.unpackStore(ctx, backup.Vault, vault, dir); err != nil {
 		return res, err
 	}
-	old, err := storage.Open(ctx, storage.Options{Dir: dir, Keys: p.keystore, Log: p.log})
+	old, err := storage.Open(ctx, storage.Options{Dir: dir, Keys: p.keystore, Log: p.log, HouseEvery: -1})
 	if err != nil {
 		return res, fmt.Errorf("the store of the backup: %w", err)
 	}

@@ -3,7 +3,6 @@ package engine
 import (
 	"bytes"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -95,11 +94,3 @@ func (e *Bolt) Update(f func(Writer) error) error {
 
 // Close satisfies Engine.
 func (e *Bolt) Close() error { return e.db.Close() }
-
-// Backup writes a copy of the file, in one of the states that it was in.
-func (e *Bolt) Backup(w io.Writer) error {
-	return e.db.View(func(tx *bbolt.Tx) error {
-		_, err := tx.WriteTo(w)
-		return err
-	})
-}
