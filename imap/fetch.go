@@ -157,6 +157,7 @@ func (f *fetch) mark(first, last uint32) error {
 		return err
 	}
 	v.known(changed)
+	v.follows(changed)
 	f.s.tellKeywords()
 	return nil
 }

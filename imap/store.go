@@ -51,7 +51,6 @@ func cmdStore(s *session, p *wire.Parser) (string, error) {
 	if err != nil || len(uids) == 0 {
 		return "", err
 	}
-	seen := v.mbox.State().HighestModSeq == v.modseq
 	changed, modified, err := v.change(s, uids, op, flags, conditional, since)
 	if err != nil {
 		return "", err
@@ -64,7 +63,7 @@ func cmdStore(s *session, p *wire.Parser) (string, error) {
 		}
 		spared = append(spared, part...)
 	}
-	if !silent || seen { // else somebody else's change may be in these flags too
+	if !v.follows(changed) && !silent { // if silent, somebody else's change may be in these flags too
 		v.known(changed)
 	}
 	switch {
@@ -82,9 +81,9 @@ func cmdStore(s *session, p *wire.Parser) (string, error) {
 }
 
 // change is StoreFlags. A mod-sequence of 0 spares every message.
-func (v *view) change(s *session, uids imap.UIDSet, op storage.FlagOp, flags []string, conditional bool, since uint64) (changed []storage.Msg, modified imap.UIDSet, err error) {
+func (v *view) change(s *session, uids imap.UIDSet, op storage.FlagOp, flags []string, conditional bool, since uint64) (changed storage.Stored, modified imap.UIDSet, err error) {
 	if conditional && since == 0 {
-		return nil, uids, nil
+		return changed, uids, nil
 	}
 	changed, modified, err = v.mbox.StoreFlags(s.ctx, uids, op, flags, since)
 	if err == nil && s.has(condstore) {
@@ -126,39 +125,50 @@ func takeStoreItem(p *wire.Parser) (op storage.FlagOp, silent bool) {
 func (s *session) answerStore(rs, spared []wire.Range) error {
 	v := s.view
 	s.tellKeywords()
-	var err error
+	var gone error
+	var batch *storage.Batch
 	for _, r := range rs {
-		for i := r.First; i <= r.Last; i++ {
-			if inRanges(spared, i) {
-				continue
-			}
-			m, ok := v.mbox.Get(v.uids[i])
-			if !ok {
-				err = s.expunged()
-				continue
+		for first := r.First; first <= r.Last; first += answerBatch {
+			last := min(r.Last, first+answerBatch-1)
+			var err error
+			if batch, err = v.mbox.Batch(batch, v.uids[first:last+1], false); err != nil {
+				return err
 			}
 			if s.has(condstore) {
 				if err := v.mbox.Settle(); err != nil {
 					return err
 				}
 			}
-			b := s.beginFetch(i, m.UID)
-			if s.has(condstore) {
-				b = append(appendModSeq(b, &m), ' ')
+			for i := first; i <= last; i++ {
+				if len(spared) > 0 && inRanges(spared, i) {
+					continue
+				}
+				m, ok := batch.Msg(int(i - first))
+				if !ok {
+					gone = s.expunged()
+					continue
+				}
+				b := s.beginFetch(i, m.UID)
+				if s.has(condstore) {
+					b = append(appendModSeq(b, &m), ' ')
+				}
+				s.c.out = append(v.appendFlags(b, &m), ')')
+				s.c.end()
 			}
-			s.c.out = append(v.appendFlags(b, &m), ')')
-			s.c.end()
 		}
 	}
-	return err
+	return gone
 }
 
+// answerBatch is how many messages are looked up at a time.
+const answerBatch = 256
+
 // answerSilent sends the new mod-sequences: they are told even when the flags are not (RFC 7162, section 3.1.3).
-func (s *session) answerSilent(rs []wire.Range, changed []storage.Msg) error {
-	for i := range changed {
-		m := &changed[i]
-		if seq := s.view.seq(m.UID); seq > 0 {
-			s.c.out = append(appendModSeq(s.beginFetch(seq-1, m.UID), m), ')')
+func (s *session) answerSilent(rs []wire.Range, changed storage.Stored) error {
+	m := storage.Msg{ModSeq: changed.ModSeq}
+	for _, uid := range changed.UIDs {
+		if seq := s.view.seq(uid); seq > 0 {
+			s.c.out = append(appendModSeq(s.beginFetch(seq-1, uid), &m), ')')
 			s.c.end()
 		}
 	}

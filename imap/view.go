@@ -37,15 +37,26 @@ type told struct {
 }
 
 // known notes changes that the session has made itself: they are not news.
-func (v *view) known(changed []storage.Msg) {
-	sorted := len(v.told) == 0 || len(changed) == 0 || v.told[len(v.told)-1].uid < changed[0].UID
-	v.told = slices.Grow(v.told, len(changed))
-	for i := range changed {
-		v.told = append(v.told, told{changed[i].UID, changed[i].ModSeq})
+func (v *view) known(changed storage.Stored) {
+	uids := changed.UIDs
+	sorted := len(v.told) == 0 || len(uids) == 0 || v.told[len(v.told)-1].uid < uids[0]
+	v.told = slices.Grow(v.told, len(uids))
+	for _, uid := range uids {
+		v.told = append(v.told, told{uid, changed.ModSeq})
 	}
 	if !sorted {
 		slices.SortFunc(v.told, func(a, b told) int { return cmp.Compare(a.uid, b.uid) })
 	}
+}
+
+// follows says whether a change of the session's own is the only one since the view was brought up to the store. Then the view is
+// up to it now.
+func (v *view) follows(changed storage.Stored) bool {
+	if changed.ModSeq == 0 || changed.Before != v.modseq {
+		return false
+	}
+	v.modseq = changed.ModSeq
+	return true
 }
 
 // own is the mod-sequence of the session's own change of a message in this command, or 0.

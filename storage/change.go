@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -11,27 +12,47 @@ import (
 // The operations here look at messages and change them: they hold the account exclusively, so that what the mailbox's
 // index in memory shows is all there is.
 
-// selected calls f for the messages of a set, by UID. A set with "*" must be resolved by the caller, except that n:* takes
-// all from n on. m.mu is held.
-func (m *mailbox) selected(uids imap.UIDSet, f func(i int, s *slot)) {
-	ranges := slices.Clone(uids)
-	for i, r := range ranges {
+// resolve is a set as ascending ranges that do not overlap. n:* takes all from n on; "*" alone must be resolved by the caller.
+func resolve(uids imap.UIDSet) []uidRange {
+	ranges := make([]uidRange, 0, len(uids))
+	for _, r := range uids {
 		if r.Stop == 0 || r.Start > r.Stop && r.Start != 0 {
-			ranges[i] = imap.UIDRange{Start: r.Start, Stop: 1<<32 - 1}
+			r.Stop = 1<<32 - 1
 		}
+		ranges = append(ranges, uidRange{uint32(r.Start), uint32(r.Stop)})
 	}
-	slices.SortFunc(ranges, func(a, b imap.UIDRange) int { return int(int64(a.Start) - int64(b.Start)) })
-	next := 0 // so that no message is taken twice
+	return union(ranges)
+}
+
+// union sorts ranges and makes one of those that overlap, in their own space.
+func union(ranges []uidRange) []uidRange {
+	slices.SortFunc(ranges, func(a, b uidRange) int { return cmp.Compare(a.from, b.from) })
+	n := 0
 	for _, r := range ranges {
-		for i := max(next, m.at(uint32(r.Start))); i < len(m.msgs) && m.msgs[i].uid <= uint32(r.Stop); i++ {
+		if n > 0 && r.from <= ranges[n-1].to {
+			ranges[n-1].to = max(ranges[n-1].to, r.to)
+			continue
+		}
+		ranges[n] = r
+		n++
+	}
+	return ranges[:n]
+}
+
+// each calls f for the messages of resolved ranges, by UID. m.mu is held.
+func (m *mailbox) each(ranges []uidRange, f func(i int, s *slot)) {
+	for _, r := range ranges {
+		for i := m.at(r.from); i < len(m.msgs) && m.msgs[i].uid <= r.to; i++ {
 			f(i, &m.msgs[i])
-			next = i + 1
 		}
 	}
 }
 
+// selected calls f for the messages of a set, by UID. m.mu is held.
+func (m *mailbox) selected(uids imap.UIDSet, f func(i int, s *slot)) { m.each(resolve(uids), f) }
+
 // chunks writes the records of changed flags for the UIDs that f changed: for each chunk that has one of the uids (in
-// ascending order) the record is made anew from the index in memory. after gives a message's flags after the commit and
+// ascending order) the record is made anew from the index in memory. after is called by UID; it gives a message's flags after the commit and
 // whether it is still there.
 func (m *mailbox) chunks(b *build, uids []uint32, after func(s *slot) (flagEvent, bool)) {
 	for len(uids) > 0 {
@@ -39,87 +60,110 @@ func (m *mailbox) chunks(b *build, uids []uint32, after func(s *slot) (flagEvent
 		for len(uids) > 0 && uids[0]>>chunkBits == chunk {
 			uids = uids[1:]
 		}
-		var runs []flagRun
+		w := runWriter{at: chunk << chunkBits}
 		for i := m.at(chunk << chunkBits); i < len(m.msgs) && m.msgs[i].uid>>chunkBits == chunk; i++ {
-			s := &m.msgs[i]
-			f, ok := after(s)
-			if !ok {
-				continue
+			if f, ok := after(&m.msgs[i]); ok {
+				w.add(f)
 			}
-			if n := len(runs) - 1; n >= 0 && runs[n].uid+runs[n].count == f.uid && runs[n].modSeq == f.modSeq && runs[n].flags == f.flags {
-				runs[n].count++
-				continue
-			}
-			runs = append(runs, flagRun{f.uid, 1, f.modSeq, f.flags})
 		}
-		key := keyOf(keyFlags, m.key.account, m.key.mailbox, chunk)
-		if len(runs) == 0 {
-			b.delete(key)
-		} else {
-			b.put(key, encodeFlagRuns(chunk, runs))
-		}
+		b.put(keyOf(keyFlags, m.key.account, m.key.mailbox, chunk), w.end())
 	}
 }
 
+// Stored is the messages that StoreFlags changed.
+type Stored struct {
+	UIDs   []uint32 // ascending
+	ModSeq uint64   // what they all have now
+	Before uint64   // the mailbox's highest mod-sequence before that
+}
+
+// flagChange is one StoreFlags: what becomes of which messages. It says the same before it is applied to the index in memory and
+// while it is, message by message, however many there are.
+type flagChange struct {
+	ranges []uidRange
+	op     FlagOp
+	set    flagSet
+	since  uint64 // a message with a greater mod-sequence stays as it is; 0: none
+	modSeq uint64
+}
+
+// of is a message's flags after the change, and whether they are others than before.
+func (c *flagChange) of(m *mailbox, s *slot) (f flagSet, differs bool) {
+	old := m.flags(s)
+	if c.spares(s) {
+		return old, false
+	}
+	f = old.apply(c.op, c.set)
+	return f, f != old
+}
+
+func (c *flagChange) spares(s *slot) bool { return c.since > 0 && s.modSeq > c.since }
+
+// apply does it. m.mu is held.
+func (c *flagChange) apply(m *mailbox) {
+	m.each(c.ranges, func(i int, s *slot) {
+		if f, differs := c.of(m, s); differs {
+			m.setFlags(i, c.modSeq, f)
+		}
+	})
+}
+
 // StoreFlags changes the flags of those messages of uids that exist. With unchangedSince > 0, messages whose
-// mod-sequence is greater are left alone and returned in modified (RFC 7162, section 3.1.3). changed holds the messages
-// whose flags are different now, by UID. The change is visible on return, and flushed a little later.
-func (m *Mailbox) StoreFlags(ctx context.Context, uids imap.UIDSet, op FlagOp, flags []string, unchangedSince uint64) (changed []Msg, modified imap.UIDSet, err error) {
+// mod-sequence is greater are left alone and returned in modified (RFC 7162, section 3.1.3). changed are the messages
+// whose flags are different now. The change is visible on return, and flushed a little later.
+func (m *Mailbox) StoreFlags(ctx context.Context, uids imap.UIDSet, op FlagOp, flags []string, unchangedSince uint64) (changed Stored, modified imap.UIDSet, err error) {
 	p, err := parseFlags(flags)
 	if err != nil {
-		return nil, nil, err
+		return Stored{}, nil, err
 	}
 	x := m.m
 	a := x.account
 	var e *epoch
 	if len(p.words) > 0 {
 		if e, err = a.sealing(ctx, len(p.words)); err != nil {
-			return nil, nil, err
+			return Stored{}, nil, err
 		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var done []uint32
 	err = x.store.commit(ctx, &commit{lazy: true}, func(b *build) error {
 		bx, err := b.box(a, x.key)
 		if err != nil {
 			return err
 		}
-		set, err := x.flagSet(b, bx, e, p, op)
-		if err != nil {
+		c := &flagChange{ranges: resolve(uids), op: op, since: unchangedSince}
+		if c.set, err = x.flagSet(b, bx, e, p, op); err != nil {
 			return err
 		}
 		x.mu.RLock()
 		defer x.mu.RUnlock()
-		modified = x.choose(bx, uids, op, set, unchangedSince)
-		list := bx.event.changed
-		if len(list) == 0 {
-			return nil
+		changed.UIDs, modified = x.choose(bx, c)
+		if len(changed.UIDs) > 0 {
+			c.modSeq = bx.modSeq(b.store.boot)
+			changed.ModSeq, changed.Before, bx.event.changed = c.modSeq, max(bx.before.modSeq, 1), c
+			x.changeChunks(b, c, changed.UIDs)
 		}
-		modSeq := bx.modSeq(b.store.boot)
-		for i := range list {
-			list[i].modSeq = modSeq
-			done = append(done, list[i].uid)
-		}
-		x.chunks(b, done, func(s *slot) (flagEvent, bool) {
-			if i, ok := slices.BinarySearchFunc(list, s.uid, func(f flagEvent, uid uint32) int { return int(int64(f.uid) - int64(uid)) }); ok {
-				return list[i], true
-			}
-			return flagEvent{s.uid, s.modSeq, x.flags(s)}, s.sys&slotChanged != 0
-		})
 		return nil
 	})
 	if err != nil {
-		return nil, nil, err
-	}
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	for _, uid := range done {
-		if i, ok := x.find(uid); ok {
-			changed = append(changed, x.msg(&x.msgs[i]))
-		}
+		return Stored{}, nil, err
 	}
 	return changed, modified, nil
+}
+
+// changeChunks writes the records of the flags of the messages that a change concerns. m.mu is held for reading.
+func (m *mailbox) changeChunks(b *build, c *flagChange, uids []uint32) {
+	rest := uids
+	m.chunks(b, uids, func(s *slot) (flagEvent, bool) {
+		for len(rest) > 0 && rest[0] < s.uid {
+			rest = rest[1:]
+		}
+		if len(rest) > 0 && rest[0] == s.uid {
+			f, _ := c.of(m, s)
+			return flagEvent{s.uid, c.modSeq, f}, true
+		}
+		return flagEvent{s.uid, s.modSeq, m.flags(s)}, s.sys&slotChanged != 0
+	})
 }
 
 // flagSet is the mailbox's bits for parsed flags. What is to be removed need not be learned.
@@ -140,25 +184,23 @@ func (m *mailbox) flagSet(b *build, bx *box, e *epoch, p parsedFlags, op FlagOp)
 	return set, nil
 }
 
-// choose notes in the box's event which messages get which flags, and counts. It returns those that fail the
-// unchangedSince test.
-func (m *mailbox) choose(bx *box, uids imap.UIDSet, op FlagOp, set flagSet, unchangedSince uint64) (modified imap.UIDSet) {
-	m.selected(uids, func(_ int, s *slot) {
-		if unchangedSince > 0 && s.modSeq > unchangedSince {
+// choose counts what a change does, and returns the messages that it changes and those that fail the test of their mod-sequence.
+func (m *mailbox) choose(bx *box, c *flagChange) (changed []uint32, modified imap.UIDSet) {
+	m.each(c.ranges, func(_ int, s *slot) {
+		if c.spares(s) {
 			modified.AddNum(imap.UID(s.uid))
 			return
 		}
-		old := m.flags(s)
-		f := old.apply(op, set)
-		if f == old {
+		f, differs := c.of(m, s)
+		if !differs {
 			return
 		}
 		recent := s.uid >= bx.c.firstRecent
-		bx.count(-1, old, int64(s.size), recent)
+		bx.count(-1, m.flags(s), int64(s.size), recent)
 		bx.count(1, f, int64(s.size), recent)
-		bx.event.changed = append(bx.event.changed, flagEvent{uid: s.uid, flags: f})
+		changed = append(changed, s.uid)
 	})
-	return modified
+	return changed, modified
 }
 
 // Expunge removes the messages marked \Deleted, only those of uids if that is not nil, durably. gone is ascending.

@@ -63,9 +63,7 @@ func scenario(s *Store) *promise {
 	flag := func(set imap.UIDSet, flags ...string) {
 		changed, _, err := m.StoreFlags(ctx, set, AddFlags, flags, 0)
 		step(err)
-		for _, c := range changed {
-			p.modSeq = max(p.modSeq, c.ModSeq)
-		}
+		p.modSeq = max(p.modSeq, changed.ModSeq)
 	}
 	flag(imap.UIDSetNum(1), FlagSeen, "word")
 	step(a.Create(ctx, "Box/Inner", ""))

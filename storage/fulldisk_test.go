@@ -83,10 +83,10 @@ func TestOpenOnFullDisk(t *testing.T) {
 		disk.full.Store(false)
 		for _, flags := range [][]string{{FlagFlagged}, {FlagAnswered}} {
 			changed, _, err := m.StoreFlags(ctx, imap.UIDSetNum(1), SetFlags, flags, 0)
-			if err != nil || len(changed) != 1 || changed[0].ModSeq <= seen {
+			if err != nil || len(changed.UIDs) != 1 || changed.ModSeq <= seen {
 				t.Fatalf("a flag when there is room: %+v, %v; seen %d", changed, err, seen)
 			}
-			seen = changed[0].ModSeq
+			seen = changed.ModSeq
 		}
 		checkClean(t, s)
 		m.Close()

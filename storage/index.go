@@ -42,6 +42,9 @@ type mailbox struct {
 
 	searched  uint32 // the search index has been seen to hold messages below this UID
 	searching bool   // the searcher has it in its queue
+
+	recent      []recentChange // the last changes of messages, in order, while anybody has the mailbox open
+	recentAfter uint64         // recent has all with a greater mod-sequence than this
 }
 
 // slot is one message. It has no pointers and takes 56 octets.
@@ -66,7 +69,7 @@ type event struct {
 	key     mailboxKey
 	c       counters
 	added   []entryEvent
-	changed []flagEvent // ascending by UID
+	changed *flagChange
 	gone    []uint32    // ascending
 	words   map[int]string
 	name    string // the new name, or ""
@@ -97,6 +100,9 @@ func (e *event) learn(i int, word string) {
 
 // setFor is the place of a set of keywords.
 func (m *mailbox) setFor(words [2]uint64) uint32 {
+	if n := len(m.sets); n > 0 && m.sets[n-1] == words {
+		return uint32(n - 1)
+	}
 	if i, ok := m.setOf[words]; ok {
 		return i
 	}
@@ -145,7 +151,8 @@ func (m *mailbox) msg(s *slot) Msg {
 func (s *Store) update(e *event) {
 	s.mailboxesMu.Lock()
 	m := s.mailboxes[e.key]
-	if m != nil && m.refs == 0 {
+	open := m != nil && m.refs > 0
+	if m != nil && !open {
 		m.idle += len(e.added)
 		s.idle += len(e.added)
 	}
@@ -174,11 +181,10 @@ func (s *Store) update(e *event) {
 	for i := range e.added {
 		m.add(e.added[i].uid, &e.added[i].entryRecord)
 	}
-	for _, f := range e.changed {
-		if i, ok := m.find(f.uid); ok {
-			m.setFlags(i, f.modSeq, f.flags)
-		}
+	if e.changed != nil {
+		e.changed.apply(m)
 	}
+	m.remember(e, open)
 	if len(e.gone) > 0 {
 		gone := e.gone
 		m.msgs = slices.DeleteFunc(m.msgs, func(x slot) bool {
@@ -258,6 +264,7 @@ func (s *Store) drop(m *mailbox) {
 	}
 	m.mu.Lock()
 	m.name, m.words = "", nil // they are for those who have the account open
+	m.recent, m.recentAfter = nil, m.c.modSeq
 	deleted := m.deleted
 	m.mu.Unlock()
 	if deleted {
@@ -380,6 +387,7 @@ func (s *Store) load(_ context.Context, a *account, key mailboxKey) (*mailbox, e
 		return nil, err
 	}
 	m.bumped.Store(s.shown.Load())
+	m.recentAfter = m.c.modSeq
 	s.mailboxesMu.Lock()
 	defer s.mailboxesMu.Unlock()
 	s.mailboxes[key] = m

@@ -152,11 +152,7 @@ func (m *Mailbox) Changes(since uint64) (Changes, error) {
 	since = min(since, math.MaxInt64)
 	x.mu.RLock()
 	c.HighestModSeq = max(x.c.modSeq, 1)
-	for i := range x.msgs {
-		if x.msgs[i].modSeq > since {
-			c.Changed = append(c.Changed, x.msg(&x.msgs[i]))
-		}
-	}
+	x.changedSince(since, func(s *slot) { c.Changed = append(c.Changed, x.msg(s)) })
 	x.mu.RUnlock()
 	err := x.store.scanFrom(keyOf(keyExpunged, x.key.account, x.key.mailbox), keyOfExpunge(x.key.account, x.key.mailbox, since+1),
 		func(_, v []byte) error {

@@ -225,14 +225,10 @@ func (m *machine) storeFlags() {
 			msg.flags = after
 		}
 	}
-	var got []uint32
-	for _, c := range changed {
-		got = append(got, c.UID)
+	if !slices.Equal(changed.UIDs, want) || modified.String() != wantModified.String() {
+		m.t.Fatalf("changed %v, want %v; modified %v, want %v", changed.UIDs, want, modified, wantModified)
 	}
-	if !slices.Equal(got, want) || modified.String() != wantModified.String() {
-		m.t.Fatalf("changed %v, want %v; modified %v, want %v", got, want, modified, wantModified)
-	}
-	m.lazy = m.lazy || len(got) > 0
+	m.lazy = m.lazy || len(changed.UIDs) > 0
 }
 
 func (m *machine) expunge() {

@@ -281,16 +281,48 @@ type flagRun struct {
 const chunkBits = 8
 
 func encodeFlagRuns(chunk uint32, runs []flagRun) []byte {
-	var b []byte
-	at := chunk << chunkBits
+	w := runWriter{at: chunk << chunkBits}
 	for _, r := range runs {
-		b = appendUint(b, uint64(r.uid-at))
-		b = appendUint(b, uint64(r.count))
-		b = appendUint(b, r.modSeq)
-		b = r.flags.append(b)
-		at = r.uid + r.count
+		w.write(r)
 	}
-	return b
+	return w.b
+}
+
+// runWriter makes the record of a chunk of changed flags from its messages, by UID.
+type runWriter struct {
+	b   []byte
+	at  uint32  // the UID after what is written
+	run flagRun // goes on perhaps
+}
+
+func (w *runWriter) add(f flagEvent) {
+	if r := &w.run; r.count > 0 && r.uid+r.count == f.uid && r.modSeq == f.modSeq && r.flags == f.flags {
+		r.count++
+		return
+	}
+	if w.run.count > 0 {
+		w.write(w.run)
+	}
+	w.run = flagRun{f.uid, 1, f.modSeq, f.flags}
+}
+
+func (w *runWriter) write(r flagRun) {
+	if w.b == nil {
+		w.b = make([]byte, 0, 64)
+	}
+	w.b = appendUint(w.b, uint64(r.uid-w.at))
+	w.b = appendUint(w.b, uint64(r.count))
+	w.b = appendUint(w.b, r.modSeq)
+	w.b = r.flags.append(w.b)
+	w.at = r.uid + r.count
+}
+
+// end is the record, nil if there is nothing in it.
+func (w *runWriter) end() []byte {
+	if w.run.count > 0 {
+		w.write(w.run)
+	}
+	return w.b
 }
 
 func decodeFlagRuns(chunk uint32, b []byte) ([]flagRun, error) {

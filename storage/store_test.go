@@ -181,8 +181,11 @@ func TestMailboxOperations(t *testing.T) {
 	}
 	before := m.State().HighestModSeq
 	changed, modified, err := m.StoreFlags(ctx, imap.UIDSetNum(1, 2, 3, 99), AddFlags, []string{`\Deleted`, "other"}, 0)
-	if err != nil || len(changed) != 3 || len(modified) != 0 || changed[0].ModSeq <= before || !changed[2].Flags.Has("other") {
+	if err != nil || len(changed.UIDs) != 3 || len(modified) != 0 || changed.ModSeq <= before {
 		t.Fatalf("store: %+v %v %v", changed, modified, err)
+	}
+	if msg, ok := m.Get(3); !ok || !msg.Flags.Has("other") || msg.ModSeq != changed.ModSeq {
+		t.Fatalf("after store: %+v", msg)
 	}
 	<-told
 	if _, modified, err = m.StoreFlags(ctx, imap.UIDSetNum(3, 4), AddFlags, []string{`\Flagged`}, before); err != nil || modified.String() != "3" {
