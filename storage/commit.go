@@ -50,9 +50,42 @@ func (s *Store) commit(ctx context.Context, c *commit, f func(*build) error) err
 	if c.done == nil {
 		return nil
 	}
-	s.poke()
+	s.lead()
 	<-c.done
 	return c.err
+}
+
+// lead takes what waits through the log, if nobody is at it: a caller that is alone need not wait for another goroutine. Else the
+// committer does it.
+func (s *Store) lead() {
+	select {
+	case s.writing <- struct{}{}:
+	default:
+		s.poke()
+		return
+	}
+	batch, _ := s.take()
+	if len(batch) == 0 { // the committer was faster
+		<-s.writing
+		return
+	}
+	ok := s.run(batch)
+	late := s.log.Dirty() && !s.armed
+	<-s.writing
+	if late {
+		s.poke() // the committer flushes it
+	}
+	if ok {
+		s.announce(batch)
+	}
+}
+
+// take takes all commits that wait.
+func (s *Store) take() (batch []*commit, closing bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	batch, s.queue = s.queue, nil
+	return batch, s.closing
 }
 
 func (s *Store) enqueue(c *commit, f func(*build) error) error {
@@ -103,8 +136,9 @@ func (s *Store) poke() {
 	}
 }
 
-// commitLoop is the committer: it takes all that waits, writes it, flushes once, makes it visible and lets its callers
-// go. It ends when the store closes and nothing is left.
+// commitLoop is the committer: it takes what waits through the log, flushes once, makes it visible and lets its callers
+// go, unless a caller does that itself; and it flushes what lazy commits have written. It ends when the store closes and nothing
+// is left.
 func (s *Store) commitLoop() {
 	defer close(s.committed)
 	var late <-chan time.Time // a lazy commit's flush is due
@@ -115,20 +149,22 @@ func (s *Store) commitLoop() {
 			late = nil
 		case a := <-s.asks: // it does not wait for a pause
 			a.reply <- a.do()
-			late = nil
 		default:
 		}
-		s.mu.Lock()
-		batch, closing := s.queue, s.closing
-		s.queue = nil
-		s.mu.Unlock()
+		s.writing <- struct{}{}
+		batch, closing := s.take()
+		ok := len(batch) > 0 && s.run(batch)
+		if !s.log.Dirty() {
+			late = nil
+		} else if late == nil {
+			late = time.After(lazyFlush)
+		}
+		s.armed = late != nil
+		<-s.writing
+		if ok {
+			s.announce(batch)
+		}
 		if len(batch) > 0 {
-			s.run(batch)
-			if !s.log.Dirty() {
-				late = nil
-			} else if late == nil {
-				late = time.After(lazyFlush)
-			}
 			continue
 		}
 		if closing {
@@ -141,13 +177,14 @@ func (s *Store) commitLoop() {
 			late = nil
 		case a := <-s.asks:
 			a.reply <- a.do()
-			late = nil
 		}
 	}
 }
 
 // syncLog flushes the log. Only the committer calls it.
 func (s *Store) syncLog() error {
+	s.writing <- struct{}{}
+	defer func() { <-s.writing }()
 	err := s.log.Sync()
 	if err != nil {
 		s.stop(err)
@@ -159,6 +196,8 @@ func (s *Store) syncLog() error {
 
 // rollLog begins a new segment, so that all there is so far is in complete ones. Only the committer calls it.
 func (s *Store) rollLog() error {
+	s.writing <- struct{}{}
+	defer func() { <-s.writing }()
 	err := s.log.Roll()
 	if err == nil {
 		s.flushed.Store(s.shown.Load())
@@ -187,8 +226,8 @@ func (s *Store) tell(do func() error) error {
 // flushLog has the committer flush the log: the index must not be ahead of it.
 func (s *Store) flushLog() error { return s.tell(s.syncLog) }
 
-// run takes a batch through the log.
-func (s *Store) run(batch []*commit) {
+// run takes a batch through the log, and says whether it is to be announced. The token of writing is held.
+func (s *Store) run(batch []*commit) bool {
 	records, wait := make([]*blob.Record, len(batch)), false
 	for i, c := range batch {
 		records[i] = &c.record
@@ -211,9 +250,9 @@ func (s *Store) run(batch []*commit) {
 	}
 	if err != nil {
 		s.fail(batch, err)
-		return
+		return false
 	}
-	s.announce(batch)
+	return true
 }
 
 // fail answers a batch that could not be written, and all that was built on it meanwhile.

@@ -70,7 +70,7 @@ type event struct {
 	c       counters
 	added   []entryEvent
 	changed *flagChange
-	gone    []uint32    // ascending
+	gone    []uint32 // ascending
 	words   map[int]string
 	name    string // the new name, or ""
 	deleted bool

@@ -112,13 +112,16 @@ type Store struct {
 	vault *keys.Vault
 	index engine.Engine
 	kv    *engine.Behind
-	log   *blob.Log // appended to by the committer only
+	log   *blob.Log // appended to and flushed under writing
 	boot  uint64    // counts the openings in which something was changed
 
 	bodyNext atomic.Uint64 // the EMAILID given last
-	shown    atomic.Uint64 // how many batches of commits are written; the committer adds to it
+	shown    atomic.Uint64 // how many batches of commits are written
 	flushed  atomic.Uint64 // up to which of them the log is flushed
 	failure  atomic.Pointer[mail.Error]
+
+	writing chan struct{} // holds a token while somebody writes the log: the committer, or a commit that found it idle. Taken before mu
+	armed   bool          // guarded by that: the committer knows that a flush is due
 
 	gate sync.RWMutex // held shared by every commit, exclusively by Check
 
@@ -164,7 +167,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		o: o, pending: make(map[string]pendingValue), accounts: make(map[mail.AccountID]*account),
 		mailboxes: make(map[mailboxKey]*mailbox), feed: make(map[*func(mail.AccountID)]struct{}),
-		wake: make(chan struct{}, 1), asks: make(chan ask), committed: make(chan struct{}),
+		writing: make(chan struct{}, 1), wake: make(chan struct{}, 1), asks: make(chan ask), committed: make(chan struct{}),
 	}
 	version, err := s.open()
 	if err != nil {
