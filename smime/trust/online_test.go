@@ -217,6 +217,44 @@ func TestOnlyAllowedHostsAreAsked(t *testing.T) {
 	}
 }
 
+// slow is a Fetcher whose server never answers.
+type slow struct{ asked int }
+
+func (*slow) Allowed(string) error { return nil }
+
+func (s *slow) Get(context.Context, string, int64) ([]byte, error) {
+	s.asked++
+	return nil, context.DeadlineExceeded
+}
+
+func (s *slow) Post(context.Context, string, string, []byte, int64) ([]byte, error) {
+	s.asked++
+	return nil, os.ErrDeadlineExceeded
+}
+
+// A message to many people does not wait for each of their lists.
+func TestSilentServer(t *testing.T) {
+	o := newOnline(t)
+	server := &slow{}
+	o.options.Fetch = server
+	v := o.verifier()
+	for i := range 3 {
+		c := o.person(func(c *x509.Certificate) {
+			c.CRLDistributionPoints = []string{fmt.Sprintf("%s/%d.crl", o.url, i)}
+			o.withResponder(c)
+		})
+		o.expect(v, c, Encrypt, Binding{Address: alice}, Stale)
+	}
+	if server.asked != 1 {
+		t.Errorf("asked %d times", server.asked)
+	}
+	o.now = o.now.Add(2 * time.Minute)
+	o.expect(v, o.person(o.withResponder), Encrypt, Binding{Address: alice}, Stale)
+	if server.asked != 2 {
+		t.Errorf("asked %d times", server.asked)
+	}
+}
+
 func TestIssuersAreFetched(t *testing.T) {
 	o := newOnline(t)
 	o.list(o.sub, 1000*time.Hour)

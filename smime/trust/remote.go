@@ -8,6 +8,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"net/url"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -50,6 +52,7 @@ type remote struct {
 	lists     map[string]*remoteList     // by URL, guarded by mu
 	responses map[string]*remoteResponse // by URL and certificate, guarded by mu
 	issuers   map[string]*remoteIssuer   // by URL, guarded by mu
+	silent    map[string]time.Time       // hosts that did not answer in time, and when; guarded by mu
 	minute    time.Time                  // that strange counts, guarded by mu
 	strange   int                        // guarded by mu
 }
@@ -61,6 +64,7 @@ func newRemote(o *Options) *remote {
 	m := &remote{
 		fetch: o.Fetch, cache: o.Cache, log: o.Log, now: o.Now, refresh: o.Refresh,
 		lists: map[string]*remoteList{}, responses: map[string]*remoteResponse{}, issuers: map[string]*remoteIssuer{},
+		silent: map[string]time.Time{},
 	}
 	if m.refresh <= 0 {
 		m.refresh = time.Hour
@@ -81,6 +85,48 @@ func remoteEntry[T any](m *remote, in map[string]*T, key string) *T {
 		in[key] = e
 	}
 	return e
+}
+
+// get and post ask, unless the host kept somebody waiting just now: a message to many
+// people must not wait for each of them.
+func (m *remote) get(ctx context.Context, address string, most int64) (b []byte, err error) {
+	err = m.patiently(address, func() error {
+		b, err = m.fetch.Get(ctx, address, most)
+		return err
+	})
+	return b, err
+}
+
+func (m *remote) post(ctx context.Context, address, contentType string, body []byte, most int64) (b []byte, err error) {
+	err = m.patiently(address, func() error {
+		b, err = m.fetch.Post(ctx, address, contentType, body, most)
+		return err
+	})
+	return b, err
+}
+
+func (m *remote) patiently(address string, ask func() error) error {
+	host := address
+	if u, err := url.Parse(address); err == nil {
+		host = u.Host
+	}
+	m.mu.Lock()
+	since, there := m.silent[host]
+	if there && m.now().Sub(since) >= backoff {
+		delete(m.silent, host)
+		there = false
+	}
+	m.mu.Unlock()
+	if there {
+		return errors.New("the server did not answer a moment ago")
+	}
+	err := ask()
+	if os.IsTimeout(err) || errors.Is(err, context.DeadlineExceeded) {
+		m.mu.Lock()
+		m.silent[host] = m.now()
+		m.mu.Unlock()
+	}
+	return err
 }
 
 // attempt is when something was last fetched, and how that failed.
@@ -148,7 +194,7 @@ func (m *remote) list(ctx context.Context, url string, online bool) ([]*revocati
 	now := m.now()
 	holds := func(r *revocations) bool { return r != nil && !r.next.IsZero() && !now.After(r.next) }
 	if online && !holds(e.verified) && !holds(e.candidate) && now.Sub(e.tried.at) >= backoff {
-		b, err := m.fetch.Get(ctx, url, maxListBytes)
+		b, err := m.get(ctx, url, maxListBytes)
 		if err == nil {
 			err = m.adopt(e, url, b, false)
 		}
@@ -259,7 +305,7 @@ func (m *remote) askNow(ctx context.Context, url string, path []*x509.Certificat
 	if err != nil {
 		return nil, nil, err
 	}
-	der, err := m.fetch.Post(ctx, url, "application/ocsp-request", request, maxResponseBytes)
+	der, err := m.post(ctx, url, "application/ocsp-request", request, maxResponseBytes)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -309,7 +355,7 @@ func (m *remote) issuer(ctx context.Context, url string) ([]*x509.Certificate, e
 		if !m.admit(now) {
 			return nil, errors.New("too many unknown issuers to ask for")
 		}
-		der, err := m.fetch.Get(ctx, url, maxCertSize)
+		der, err := m.get(ctx, url, maxCertSize)
 		if err == nil {
 			e.certs, err = parseIssuers(der)
 			e.der = der
@@ -385,7 +431,7 @@ func (m *remote) refreshList(ctx context.Context, url string) {
 	if !due {
 		return
 	}
-	b, err := m.fetch.Get(ctx, url, maxListBytes)
+	b, err := m.get(ctx, url, maxListBytes)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err == nil {

@@ -166,7 +166,7 @@ func (l *lookup) candidates(p *point, issuer name) []*revocations {
 				out = append(out, r)
 			}
 		}
-		if len(rs) > 0 {
+		if len(rs) > 0 && err == nil {
 			break // the addresses of one point lead to the same list
 		}
 	}

@@ -37,7 +37,7 @@ type rules struct {
 func validate(path []*x509.Certificate, r rules) ([]string, error) {
 	n := len(path) - 1
 	if n == 0 {
-		return nil, errorOf(path[0], inDates(path[0], r.now))
+		return nil, errorOf(path[0], plausible(path[0], r))
 	}
 	limits := constraints{budget: maxComparisons}
 	policy := newPolicies(r.policy, n)
