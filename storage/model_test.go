@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"pgregory.net/rapid"
@@ -35,24 +36,32 @@ type modelMailbox struct {
 	uidNext uint32
 	modSeq  uint64            // the highest
 	gone    map[uint32]uint64 // UID to mod-sequence
+
+	validity uint32
+	seen     []uint64 // mod-sequences at which it was looked at
 }
 
 type modelAccount map[string]*modelMailbox
 
 // machine runs random operations on a store and on the model.
 type machine struct {
-	t     *rapid.T
-	tb    testing.TB
-	fsys  *faultfs.FS
-	o     Options
-	s     *Store
-	model map[mail.AccountID]modelAccount
-	open  map[mail.AccountID]*Account
-	boxes map[mail.AccountID]map[string]*Mailbox // some stay open
-	n     int
-	lazy  bool // flags were changed since the last durable act
-
+	t           *rapid.T
+	tb          testing.TB
+	fsys        *faultfs.FS
+	o           Options
+	s           *Store
+	model       map[mail.AccountID]modelAccount
+	open        map[mail.AccountID]*Account
+	boxes       map[mail.AccountID]map[string]*Mailbox // some stay open
+	n           int
+	lazy        bool // flags were changed since the last durable act
 	departments map[mail.AccountID]string
+	now         time.Time
+
+	validities map[mail.AccountID]map[uint32]bool // that were ever given
+	subscribed map[mail.AccountID]map[string]bool
+	queue      map[QueueID]*modelQueued
+	lastQueued QueueID
 }
 
 var modelIDs = []mail.AccountID{alice, bob}
@@ -103,12 +112,15 @@ func (m *machine) pick() (mail.AccountID, string, *modelMailbox) {
 	return id, name, m.model[id][name]
 }
 
-func newModelAccount() modelAccount {
-	a := make(modelAccount)
-	for _, f := range firstMailboxes {
-		a[f.name] = newModelMailbox()
+// exists is for an act that makes the account if it is not there.
+func (m *machine) exists(id mail.AccountID) {
+	if m.model[id] != nil {
+		return
 	}
-	return a
+	m.model[id], m.subscribed[id] = make(modelAccount), make(map[string]bool)
+	for _, f := range firstMailboxes {
+		m.model[id][f.name], m.subscribed[id][f.name] = newModelMailbox(), true
+	}
 }
 
 func newModelMailbox() *modelMailbox {
@@ -149,9 +161,7 @@ func (m *machine) deliver() {
 	m.fail(err)
 	m.lazy = false
 	for i, id := range ids {
-		if m.model[id] == nil {
-			m.model[id] = newModelAccount()
-		}
+		m.exists(id)
 		m.added(m.model[id][Inbox], placed[i].UID, flagMap(flags), prefix+string(data), placed[i].EmailID)
 	}
 }
@@ -386,9 +396,7 @@ func (m *machine) crash() {
 		_, err := m.s.Deliver(context.Background(), Delivery{Bodies: []Body{}, Submitted: []SubmittedLabel{{alice, fmt.Sprint("l", m.n), "restricted"}}})
 		m.fail(err)
 		m.lazy = false
-		if m.model[alice] == nil {
-			m.model[alice] = newModelAccount()
-		}
+		m.exists(alice)
 	}
 	dir := filepath.Join(m.tb.TempDir(), "store")
 	m.fail(m.s.o.FS.Mkdir(dir, 0o700))
@@ -498,11 +506,14 @@ func (m *machine) compare() {
 		if want := slices.SortedFunc(maps.Keys(model), compareNames); !slices.Equal(names, want) {
 			m.t.Fatalf("mailboxes %v, want %v", names, want)
 		}
+		m.compareSubscriptions(id, list)
 		for name, x := range model {
+			m.born(id, name, x)
 			m.compareMailbox(id, name, x)
 		}
 	}
 	m.compareUsage()
+	m.compareQueue()
 }
 
 // someDepartments is of which department an account is said to be, by a number that changes now and then.
@@ -588,6 +599,7 @@ func (m *machine) compareMailbox(id mail.AccountID, name string, x *modelMailbox
 	if !slices.Equal(changed, fresh) || c.Vanished.String() != vanished.String() {
 		m.t.Fatalf("%s since %d: changed %v, want %v; vanished %v, want %v", name, before, changed, fresh, c.Vanished, vanished)
 	}
+	m.comparePast(box, x)
 	if len(msgs) > 0 {
 		i := m.n % len(msgs)
 		content, err := box.Body(ctx, msgs[i].UID)
@@ -613,8 +625,13 @@ func TestModel(t *testing.T) {
 		m := &machine{
 			t: rt, tb: t, fsys: fsys, model: make(map[mail.AccountID]modelAccount),
 			open: make(map[mail.AccountID]*Account), boxes: make(map[mail.AccountID]map[string]*Mailbox), departments: make(map[mail.AccountID]string),
+			now: time.Unix(1_700_000_000, 0), validities: make(map[mail.AccountID]map[uint32]bool),
+			subscribed: make(map[mail.AccountID]map[string]bool), queue: make(map[QueueID]*modelQueued),
 		}
-		m.o = Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: keys.Keystore(ks), FS: fsys, SegmentBytes: 100_000, EpochMessages: 300, HouseRate: -1}
+		m.o = Options{
+			Dir: filepath.Join(t.TempDir(), "store"), Keys: keys.Keystore(ks), FS: fsys, SegmentBytes: 100_000, EpochMessages: 300, HouseRate: -1,
+			Now: func() time.Time { return m.now },
+		}
 		s, err := Open(context.Background(), m.o)
 		m.fail(err)
 		m.s = s
@@ -638,7 +655,12 @@ func TestModel(t *testing.T) {
 			"compact": func(*rapid.T) { m.compact() },
 			"rebuild": func(*rapid.T) { m.rebuild() },
 			"join":    func(*rapid.T) { m.join() },
-			"":        func(*rapid.T) { m.compare() },
+
+			"clock":     func(*rapid.T) { m.moveClock() },
+			"subscribe": func(*rapid.T) { m.subscribe() },
+			"enqueue":   func(*rapid.T) { m.enqueue() },
+			"queue":     func(*rapid.T) { m.requeueOrUnqueue() },
+			"":          func(*rapid.T) { m.compare() },
 		})
 	})
 }
