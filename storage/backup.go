@@ -57,30 +57,32 @@ func (s *Store) backupLog(ctx context.Context, end blob.Position, put func(strin
 		if n > end.Segment {
 			break
 		}
-		name := blob.SegmentName(n)
-		err := put(path.Join(segmentsDir, name), func(w io.Writer) error {
-			f, err := s.o.FS.Open(filepath.Join(dir, name), os.O_RDONLY, 0)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = f.Close() }() // it was only read
-			size := end.Offset
-			if n < end.Segment { // it is complete
-				if size, err = f.Size(); err != nil {
-					return err
-				}
-			}
-			v := blob.NewVerifier(n, s.id, cancellable{ctx, w})
-			if _, err := io.CopyBuffer(v, io.NewSectionReader(f, 0, size), make([]byte, 1<<20)); err != nil {
-				return err
-			}
-			return v.Close()
-		})
+		err := put(path.Join(segmentsDir, blob.SegmentName(n)), func(w io.Writer) error { return s.copySegment(n, end, cancellable{ctx, w}) })
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// copySegment writes a segment up to the end of the log to w, and checks every record on the way.
+func (s *Store) copySegment(n uint32, end blob.Position, w io.Writer) error {
+	f, err := s.o.FS.Open(filepath.Join(s.o.Dir, segmentsDir, blob.SegmentName(n)), os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	size := end.Offset
+	if n < end.Segment { // it is complete
+		if size, err = f.Size(); err != nil {
+			return err
+		}
+	}
+	v := blob.NewVerifier(n, s.id, w)
+	if _, err := io.CopyBuffer(v, io.NewSectionReader(f, 0, size), make([]byte, 1<<20)); err != nil {
+		return err
+	}
+	return v.Close()
 }
 
 // BackupVault writes the key vault as it is now. It opens every backup of the store that was made before.

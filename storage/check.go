@@ -125,11 +125,15 @@ func (c *checker) shallow(ctx context.Context) error {
 			return err
 		}
 	}
-	err := c.store.scan(nil, func(k, _ []byte) error {
+	err := c.store.scan(nil, func(k, v []byte) error {
 		if !slices.Contains(known, k[0]) {
 			c.problem("the index holds the unknown key %x", k)
 		}
-		return ctx.Err()
+		found, err := c.store.kv.Get(k) // the way to it may be damaged, where walking over all does not go
+		if err == nil && !bytes.Equal(found, v) {
+			c.problem("the index holds the key %x but does not find it", k)
+		}
+		return errors.Join(err, ctx.Err())
 	})
 	if err != nil {
 		return err

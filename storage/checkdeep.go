@@ -5,8 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
 
 	"cmmpd/internal/mail"
+	"cmmpd/storage/blob"
 )
 
 // deep opens everything that is sealed. Commits run meanwhile, so what has gone since is passed over.
@@ -34,6 +38,9 @@ func (c *checker) deep(ctx context.Context) error {
 	if err := c.deepQueue(ctx, verified); err != nil {
 		return err
 	}
+	if err := c.deepLog(ctx); err != nil {
+		return err
+	}
 	for id := range c.bodies {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -42,6 +49,31 @@ func (c *checker) deep(ctx context.Context) error {
 			if err := c.store.verifyBody(id); err != nil && !errors.Is(err, errGone) {
 				c.problem("body %d: %v", id, err)
 			}
+		}
+	}
+	return nil
+}
+
+// deepLog reads every record: what changes the index must be readable, too, for the index to be made again from it.
+func (c *checker) deepLog(ctx context.Context) error {
+	s := c.store
+	end, err := s.settled()
+	if err != nil {
+		return err
+	}
+	numbers, err := blob.Segments(s.o.FS, filepath.Join(s.o.Dir, segmentsDir))
+	if err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		if n > end.Segment {
+			break
+		}
+		err := s.copySegment(n, end, cancellable{ctx, io.Discard})
+		if errors.Is(err, blob.ErrDamaged) {
+			c.problem("%v", err)
+		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
 	}
 	return nil

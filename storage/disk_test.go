@@ -197,7 +197,7 @@ func TestDamage(t *testing.T) {
 	s = mustOpen(t, o)
 	defer func() { _ = s.Close() }()
 	r, err := s.Check(ctx, true)
-	if err != nil || len(r.Problems) != 2 || !strings.Contains(strings.Join(r.Problems, " "), "UID 2 in") {
+	if err != nil || len(r.Problems) != 3 || !strings.Contains(strings.Join(r.Problems, " "), "UID 2 in") {
 		t.Errorf("check: %+v, %v", r, err)
 	}
 	a, err := s.OpenAccount(ctx, alice)

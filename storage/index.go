@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sort"
 	"sync"
@@ -383,6 +384,9 @@ func (s *Store) load(_ context.Context, a *account, key mailboxKey) (*mailbox, e
 	if err != nil {
 		return nil, err
 	}
+	if err := m.count(); err != nil {
+		return nil, err
+	}
 	if err := m.openNames(); err != nil {
 		return nil, err
 	}
@@ -392,6 +396,27 @@ func (s *Store) load(_ context.Context, a *account, key mailboxKey) (*mailbox, e
 	defer s.mailboxesMu.Unlock()
 	s.mailboxes[key] = m
 	return m, nil
+}
+
+// count compares what was loaded with the counters. A mailbox from which something is missing must not be served: what a
+// client does not find any more it forgets.
+func (m *mailbox) count() error {
+	var messages, unseen, deleted uint32
+	for i := range m.msgs {
+		flags := m.flags(&m.msgs[i])
+		messages++
+		if flags.sys&sysSeen == 0 {
+			unseen++
+		}
+		if flags.sys&sysDeleted != 0 {
+			deleted++
+		}
+	}
+	if messages != m.c.messages || unseen != m.c.unseen || deleted != m.c.deleted {
+		return errors.Join(errRecord, fmt.Errorf("mailbox %v has %d messages, %d unseen, %d deleted, but %d, %d, %d are found",
+			m.key, m.c.messages, m.c.unseen, m.c.deleted, messages, unseen, deleted))
+	}
+	return nil
 }
 
 // openNames opens the mailbox's name and keywords if they are not in memory. The reference taken is given back on error.

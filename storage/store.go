@@ -247,6 +247,8 @@ func (s *Store) replay() error {
 	if err != nil {
 		if errors.Is(err, blob.ErrDamaged) {
 			err = mail.E(mail.Corrupt, "", err)
+		} else if errors.Is(err, blob.ErrNewer) {
+			err = mail.E(mail.Unsupported, "", err)
 		}
 		return fmt.Errorf("log: %w", err)
 	}

@@ -49,7 +49,8 @@ func (h segmentHeader) encode() []byte {
 	return b
 }
 
-var errNewer = errors.New("made by a newer version of this program")
+// ErrNewer says that a segment is of a format that this program does not know.
+var ErrNewer = errors.New("made by a newer version of this program")
 
 func decodeSegmentHeader(b []byte) (segmentHeader, error) {
 	var h segmentHeader
@@ -57,7 +58,7 @@ func decodeSegmentHeader(b []byte) (segmentHeader, error) {
 		return h, errors.New("not a segment")
 	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v > formatVersion {
-		return h, errNewer
+		return h, ErrNewer
 	} else if v != formatVersion {
 		return h, fmt.Errorf("segment version %d is unknown", v)
 	}

@@ -243,6 +243,9 @@ func (l *Log) open(number uint32, flag int) (durable.File, uint32, error) {
 	if err == nil && (h.number != number || h.store != l.o.Store) {
 		err = errors.New("the segment is another one's")
 	}
+	if err != nil && !errors.Is(err, ErrNewer) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	if err != nil {
 		return nil, 0, errors.Join(fmt.Errorf("%s: %w", segmentName(number), err), f.Close())
 	}
