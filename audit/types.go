@@ -16,6 +16,7 @@ const (
 	DirectoryImport = "directory.import"
 	DirectoryExport = "directory.export"
 	StoreCheck      = "store.check"
+	StoreCompact    = "store.compact"
 	StoreBackup     = "store.backup"
 	StoreRestore    = "store.restore"
 	AuditExport     = "audit.export"
@@ -49,7 +50,7 @@ const (
 // ClassOf is the class of an event type.
 func ClassOf(typ string) Class {
 	switch typ {
-	case DirectoryImport, DirectoryExport, StoreCheck, StoreBackup, StoreRestore, AuditExport, KeystoreUse,
+	case DirectoryImport, DirectoryExport, StoreCheck, StoreCompact, StoreBackup, StoreRestore, AuditExport, KeystoreUse,
 		AccountOpen, ConfigChange, ApprovalGive, LabelLower, RecordsSearch, RecordsDispose,
 		QueueList, QueueHold, QueueRelease, QueueRetry, QueueRemove:
 		return Must

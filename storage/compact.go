@@ -71,7 +71,10 @@ func (s *Store) compactSome(ctx context.Context) error {
 	if _, err := s.sweep(ctx); err != nil { // what was left when the power went, or pinned
 		return err
 	}
-	c := &s.house.compactor
+	c, percent := &s.house.compactor, s.o.CompactBelow
+	if s.isLow() { // room counts for more than what it costs
+		percent, c.full, c.active = max(percent, 90), nil, 0
+	}
 	_, total, err := s.garbage()
 	active := s.log.Active()
 	if err != nil || total == c.garbage && active == c.active {
@@ -86,12 +89,12 @@ func (s *Store) compactSome(ctx context.Context) error {
 		return err
 	}
 	for n, size := range sizes {
-		if worth := c.full[n] == 0 || live[n] < c.full[n]-size/10; !worth || c.damaged[n] || !below(live[n], size, s.o.CompactBelow) {
+		if worth := c.full[n] == 0 || live[n] < c.full[n]-size/10; !worth || c.damaged[n] || !below(live[n], size, percent) {
 			delete(sizes, n)
 		}
 	}
 	var r CompactReport
-	err = s.compactAll(ctx, leastFirst(sizes, live), s.o.CompactBelow, &r)
+	err = s.compactAll(ctx, leastFirst(sizes, live), percent, &r)
 	if r.Segments > 0 {
 		s.o.Log.Info("segments were compacted", "segments", r.Segments, "freed", r.Freed, "written", r.Written)
 	}
@@ -126,6 +129,7 @@ func (s *Store) compactAll(ctx context.Context, list []uint32, percent int, r *C
 			}
 			s.house.compactor.damaged[n] = true
 			r.Skipped++
+			s.house.damaged.Store(int64(len(s.house.compactor.damaged)))
 			s.o.Log.Error("a segment is damaged and is not compacted; a deep check names the messages", "segment", blob.SegmentName(n), "error", err)
 		case err != nil:
 			return fmt.Errorf("%s: %w", blob.SegmentName(n), err)
@@ -222,6 +226,9 @@ func (j *compaction) run(ctx context.Context) error {
 	if j.percent < 100 && !below(octets+ops, size, j.percent) {
 		s.house.compactor.noteFull(j.segment, octets)
 		return nil
+	}
+	if err := s.fits(octets + ops); err != nil { // nothing is begun that cannot be finished
+		return err
 	}
 	if err := j.move(ctx, list); err != nil {
 		return err

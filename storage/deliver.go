@@ -180,6 +180,9 @@ func (p *delivery) prepare(ctx context.Context, d *Delivery) error {
 		}
 		p.labels = append(p.labels, labelNote{r, r.hash(hashMessageID, l.MessageID), l.Label})
 	}
+	if err := p.store.room(total); err != nil {
+		return err
+	}
 	if err := p.seals(ctx); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"cmmpd/internal/mail"
@@ -15,12 +16,30 @@ type housekeeper struct {
 	quit  context.CancelFunc
 	ctx   context.Context // ends when the store closes
 	ended chan struct{}
+	asked chan struct{} // a round is wanted before its time
 
 	compactor compactor // belongs to who has the turn
+
+	freed, segments atomic.Int64
+	damaged         atomic.Int64
+}
+
+// HouseStats is what housekeeping has done since the store was opened.
+type HouseStats struct {
+	Freed    int64 // octets of files that compaction removed
+	Segments int64 // how many those were
+	Damaged  int64 // segments that compaction leaves alone, because something in them is damaged
+	Low      bool  // mail is refused for want of space
+}
+
+// Housekeeping is what was done so far.
+func (s *Store) Housekeeping() HouseStats {
+	h := &s.house
+	return HouseStats{Freed: h.freed.Load(), Segments: h.segments.Load(), Damaged: h.damaged.Load(), Low: s.isLow()}
 }
 
 func (h *housekeeper) start(s *Store) {
-	h.store, h.turn, h.ended = s, make(chan struct{}, 1), make(chan struct{})
+	h.store, h.turn, h.ended, h.asked = s, make(chan struct{}, 1), make(chan struct{}), make(chan struct{}, 1)
 	h.ctx, h.quit = context.WithCancel(context.Background())
 	h.turn <- struct{}{}
 	if s.o.HouseEvery < 0 {
@@ -43,14 +62,28 @@ func (h *housekeeper) loop() {
 	defer close(h.ended)
 	timer := time.NewTimer(min(h.store.o.HouseEvery, time.Minute))
 	defer timer.Stop()
+	var last time.Time
 	for {
 		select {
 		case <-h.ctx.Done():
 			return
+		case <-h.asked:
+			if time.Since(last) < time.Minute {
+				continue
+			}
 		case <-timer.C:
 		}
 		h.round()
+		last = time.Now()
 		timer.Reset(h.store.o.HouseEvery)
+	}
+}
+
+// poke asks for a round soon. It does not wait.
+func (h *housekeeper) poke() {
+	select {
+	case h.asked <- struct{}{}:
+	default:
 	}
 }
 

@@ -89,6 +89,8 @@ func (s *Store) sweep(ctx context.Context) (freed int64, err error) {
 			return freed, err
 		}
 		freed += size
+		s.house.freed.Add(size)
+		s.house.segments.Add(1)
 	}
 	return freed, nil
 }

@@ -44,6 +44,7 @@ type Options struct {
 	MessageBytes  int64         // the longest message that is taken; 256 MiB
 	CompactBelow  int           // a segment is compacted when less than so many per cent of it are needed; 60
 	HouseRate     int64         // octets a second that housekeeping reads and writes; 16 MiB. Negative: no limit
+	Reserve       int64         // mail is refused while less than this is free on the disk, or than a twentieth of the disk if that is less; 256 MiB. Negative: nothing
 	HouseEvery    time.Duration // how often housekeeping looks for work; 10 minutes. Negative: never
 	Quotas        Quotas        // what accounts and departments may hold; no limit
 	Search        SearchOptions
@@ -53,6 +54,13 @@ type Options struct {
 	Warn func(Warning)
 
 	migrationBatch int // how many records one commit of a migration looks at
+}
+
+// Defaults are the Options with the defaults in place.
+func Defaults() Options {
+	var o Options
+	o.setDefaults()
+	return o
 }
 
 func (o *Options) setDefaults() {
@@ -89,6 +97,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.CompactBelow <= 0 {
 		o.CompactBelow = 60
+	}
+	if o.Reserve == 0 {
+		o.Reserve = 256 << 20
 	}
 	if o.HouseRate == 0 {
 		o.HouseRate = 16 << 20
@@ -143,6 +154,7 @@ type Store struct {
 	pins  int // backups under way: no segment's file is removed
 
 	house housekeeper
+	space space
 
 	accountsMu sync.Mutex
 	accounts   map[mail.AccountID]*account

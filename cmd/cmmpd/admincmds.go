@@ -15,6 +15,7 @@ import (
 	"cmmpd/internal/admin"
 	"cmmpd/internal/mail"
 	"cmmpd/internal/queue"
+	"cmmpd/storage"
 )
 
 // operator does administrative acts: beside a running daemon by asking it, otherwise
@@ -23,6 +24,7 @@ type operator struct {
 	importLDIF      func(ctx context.Context, ldif io.Reader) (admin.ImportResult, error)
 	exportDirectory func(ctx context.Context, w io.Writer) error
 	check           func(ctx context.Context, deep bool) (admin.CheckReport, error)
+	compact         func(ctx context.Context) (storage.CompactReport, error)
 	exportAudit     func(ctx context.Context, e admin.Export, w io.Writer) error
 	queueList       func(ctx context.Context, f func(queue.Listing) error) error
 	queueChange     func(ctx context.Context, act admin.QueueAct, items []string) (int, error)
@@ -37,7 +39,7 @@ func newOperator(ctx context.Context, cfg *config, name, password string) (*oper
 	if c, err := admin.Dial(cfg.Server.Socket); err == nil {
 		c.Name, c.Password = name, password
 		return &operator{
-			importLDIF: c.Import, exportDirectory: c.ExportDirectory, check: c.Check, exportAudit: c.ExportAudit,
+			importLDIF: c.Import, exportDirectory: c.ExportDirectory, check: c.Check, compact: c.Compact, exportAudit: c.ExportAudit,
 			queueList: c.QueueList, queueChange: c.QueueChange, backup: c.Backup, verifyBackup: c.VerifyBackup,
 			restoreAccount: c.RestoreAccount, close: func() error { return nil },
 		}, nil
@@ -81,6 +83,12 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 			}
 			return checkOf(p.store)(ctx, deep)
 		},
+		Compact: func(ctx context.Context) (storage.CompactReport, error) {
+			if err := p.needStore(ctx); err != nil {
+				return storage.CompactReport{}, err
+			}
+			return p.store.Compact(ctx)
+		},
 		Queue: func(ctx context.Context) (admin.Queue, error) {
 			if p.queue == nil {
 				for _, open := range []func(context.Context) error{p.openStore, p.openQueue} {
@@ -109,6 +117,7 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 		importLDIF:      func(ctx context.Context, ldif io.Reader) (admin.ImportResult, error) { return s.Import(ctx, who, ldif) },
 		exportDirectory: func(ctx context.Context, w io.Writer) error { return s.ExportDirectory(ctx, who, w) },
 		check:           func(ctx context.Context, deep bool) (admin.CheckReport, error) { return s.Check(ctx, who, deep) },
+		compact:         func(ctx context.Context) (storage.CompactReport, error) { return s.Compact(ctx, who) },
 		exportAudit: func(ctx context.Context, e admin.Export, w io.Writer) error {
 			return s.ExportAudit(ctx, who, e, w)
 		},
@@ -212,6 +221,23 @@ func check(args []string) error {
 		if len(r.Problems) > 0 {
 			return fmt.Errorf("%d problems", len(r.Problems))
 		}
+		return nil
+	})
+}
+
+// storeCompact is "cmmpd store compact".
+func storeCompact(args []string) error {
+	fs := newFlags("store compact", "--config FILE [--json]")
+	asJSON := fs.Bool("json", false, "print the result as JSON")
+	return withOperator(fs, args, 0, func(ctx context.Context, op *operator) error {
+		r, err := op.compact(ctx)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return json.NewEncoder(os.Stdout).Encode(r)
+		}
+		fmt.Printf("segments removed %d\noctets freed %d\noctets written again %d\nsegments left alone because of damage %d\n", r.Segments, r.Freed, r.Written, r.Skipped)
 		return nil
 	})
 }

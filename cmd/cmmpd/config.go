@@ -28,7 +28,7 @@ type config struct {
 	} `toml:"tls"`
 	Listen    listenConfig    `toml:"listen"`
 	Keystore  keystoreConfig  `toml:"keystore"`
-	Store     pathConfig      `toml:"store"`
+	Store     storeConfig     `toml:"store"`
 	Directory directoryConfig `toml:"directory"`
 	Audit     struct {
 		Path   string `toml:"path"`
@@ -45,10 +45,6 @@ type config struct {
 	Log    struct {
 		Level string `toml:"level"`
 	} `toml:"log"`
-}
-
-type pathConfig struct {
-	Path string `toml:"path"`
 }
 
 // listenConfig has an address and port for each service; an empty one stays closed.
@@ -124,7 +120,7 @@ func (c *config) check(f *tomlFile) {
 		f.bad("keystore.kind", "%q is not a kind of keystore; known is \"file\"", c.Keystore.Kind)
 	}
 	f.file("keystore.path", &c.Keystore.Path)
-	f.resolve("store.path", &c.Store.Path)
+	c.Store.check(f)
 	c.Directory.check(f, &c.Listen)
 	f.resolve("audit.path", &c.Audit.Path)
 	if c.Audit.Origin == "" || strings.ContainsAny(c.Audit.Origin, " +\t\r\n") {
@@ -226,6 +222,7 @@ func defaultConfig() *config {
 	c.SMIME.MaxCRLAge = duration(7 * 24 * time.Hour)
 	c.SMIME.MinRSABits = 2048
 	c.Trust = defaultTrust()
+	c.Store = defaultStore()
 	c.Policy.Drafts = "at-rest"
 	c.Queue = defaultQueue()
 	c.Quota = defaultQuota()

@@ -55,6 +55,7 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 		{c.Trust.LastKnownGood, def.Trust.LastKnownGood},
 		{filepath.Base(c.Trust.Cache), def.Trust.Cache},
 		{c.Keystore.Kind, def.Keystore.Kind},
+		{withoutPath(c.Store), def.Store},
 		{c.Directory.Kind, def.Directory.Kind},
 		{c.Directory.Attributes, def.Directory.Attributes},
 	} {
@@ -65,6 +66,11 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 	if !filepath.IsAbs(c.Store.Path) || !filepath.IsAbs(c.SMIME.Anchors[0]) {
 		t.Error("relative paths are not resolved against the file")
 	}
+}
+
+func withoutPath(c storeConfig) storeConfig {
+	c.Path = ""
+	return c
 }
 
 // TestEveryKeyIsInTheExample holds the annotated file to the struct.

@@ -26,6 +26,7 @@ func commands() []command {
 		{"init", "make a real installation: configuration, keys, first officers", initialise},
 		{"serve", "run the platform", serve},
 		{"config check", "check a configuration file", configCheck},
+		{"store compact", "remove from the disk what was expunged, now", storeCompact},
 		{"check", "check the store's invariants", check},
 		{"directory import", "apply LDIF from stdin to the embedded directory", directoryImport},
 		{"directory export", "write the embedded directory as LDIF to stdout", directoryExport},

@@ -70,6 +70,14 @@ func (m *meter) observe(d *daemon) {
 	m.set.CounterFunc("cmmpd_audit_records_total", "Records in the audit log.", func() float64 { return float64(d.audit.Size()) })
 	m.set.Gauge("cmmpd_audit_ready", "1 while the audit log can be written.", func() float64 { return truth(d.audit.Ready()) })
 	m.set.Gauge("cmmpd_store_ready", "1 while the store acknowledges.", func() float64 { return truth(d.store.Ready()) })
+	m.set.CounterFunc("cmmpd_store_freed_octets_total", "Octets of the files that compaction of the store has removed.", func() float64 { return float64(d.store.Housekeeping().Freed) })
+	m.set.Gauge("cmmpd_store_damaged_segments", "Files of the store that are not compacted because something in them is damaged.", func() float64 { return float64(d.store.Housekeeping().Damaged) })
+	m.set.Gauge("cmmpd_store_space_low", "1 while mail is refused because no more than the reserve is free on the disk.", func() float64 {
+		if d.store.Housekeeping().Low {
+			return 1
+		}
+		return 0
+	})
 	m.set.Gauge("cmmpd_queue_overdue_seconds", "How long ago the first of the mail that waits for other domains was due.", func() float64 {
 		d, err := d.queue.Overdue(context.Background())
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"cmmpd/audit"
 	"cmmpd/internal/mail"
+	"cmmpd/storage"
 )
 
 // RoleAdmin may change the directory.
@@ -63,6 +64,8 @@ type Options struct {
 	ExportDirectory func(ctx context.Context, w io.Writer) error
 	// Check is the store's. deep reads every body.
 	Check func(ctx context.Context, deep bool) (CheckReport, error)
+	// Compact is the store's.
+	Compact func(ctx context.Context) (storage.CompactReport, error)
 	// Queue is the mail on its way out.
 	Queue func(ctx context.Context) (Queue, error)
 	// Backup writes a part of the platform, VerifyBackup reads one to its end.

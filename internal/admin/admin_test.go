@@ -13,6 +13,7 @@ import (
 
 	"cmmpd/audit"
 	"cmmpd/internal/mail"
+	"cmmpd/storage"
 )
 
 // fixture is a Service over a real audit log, and a directory and a store that answer as told.
@@ -57,6 +58,9 @@ func newFixture(t *testing.T, local bool) *fixture {
 			return errors.Join(err, f.fail)
 		},
 		Check: func(context.Context, bool) (CheckReport, error) { return CheckReport{Accounts: 3}, f.fail },
+		Compact: func(context.Context) (storage.CompactReport, error) {
+			return storage.CompactReport{Segments: 2, Freed: 4711}, f.fail
+		},
 	})
 	return f
 }
@@ -161,6 +165,12 @@ func talk(t *testing.T, f *fixture, path string) {
 	}
 	if r, err := c.Check(t.Context(), true); err != nil || r.Accounts != 3 || r.Problems == nil {
 		t.Errorf("check: %+v %v", r, err)
+	}
+	if r, err := c.Compact(t.Context()); err != nil || r.Freed != 4711 {
+		t.Errorf("compact: %+v %v", r, err)
+	}
+	if r := f.records(t, audit.StoreCompact); len(r) != 2 || !strings.Contains(r[1], "4711") {
+		t.Errorf("records of the compaction: %q", r)
 	}
 	if _, err := c.Import(t.Context(), strings.NewReader("dn: y")); mail.KindOf(err) != mail.AuthFailed {
 		t.Errorf("import without a log-in: %v", err)

@@ -36,6 +36,8 @@ type FS interface {
 	SyncDir(name string) error
 	// List is the names in a directory, in order.
 	List(name string) ([]string, error)
+	// Free is how many octets the file system of a directory has left for us, and how many it has in all.
+	Free(name string) (free, size int64, err error)
 }
 
 // OS is the operating system's file system.
@@ -99,6 +101,15 @@ func (OS) List(name string) ([]string, error) {
 	}
 	sort.Strings(names)
 	return names, nil
+}
+
+// Free satisfies FS.
+func (OS) Free(name string) (free, size int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(name, &st); err != nil {
+		return 0, 0, &fs.PathError{Op: "statfs", Path: name, Err: err}
+	}
+	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, nil
 }
 
 // TempSuffix ends the name of a file that is not complete. Such files may be removed when nobody is writing.

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"reflect"
+
+	"cmmpd/storage"
+)
+
+// storeConfig says where the mail is and how its files are looked after.
+type storeConfig struct {
+	Path             string `toml:"path"`
+	Reserve          size   `toml:"reserve" bounds:"1MiB,1024GiB"`
+	CompactBelow     int    `toml:"compact-below" bounds:"10,90"`
+	HousekeepingRate size   `toml:"housekeeping-rate" bounds:"64KiB,100GiB"`
+}
+
+func defaultStore() storeConfig {
+	o := storage.Defaults()
+	return storeConfig{Reserve: size(o.Reserve), CompactBelow: o.CompactBelow, HousekeepingRate: size(o.HouseRate)}
+}
+
+func (c *storeConfig) check(f *tomlFile) {
+	f.resolve("store.path", &c.Path)
+	checkBounds(f, "store", reflect.ValueOf(c).Elem())
+}
+
+// options adds to o what the configuration says.
+func (c *storeConfig) options(o storage.Options) storage.Options {
+	o.Dir, o.Reserve, o.CompactBelow, o.HouseRate = c.Path, int64(c.Reserve), c.CompactBelow, int64(c.HousekeepingRate)
+	return o
+}
