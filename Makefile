@@ -4,6 +4,7 @@ STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ARGS ?=
 FUZZTIME ?= 60s
 BENCHTIME ?= 2s
+SCALE ?= 100000
 
 .PHONY: help build demo test lint fuzz bench e2e interop
 
@@ -28,8 +29,10 @@ lint:               ## gofumpt, vet, staticcheck
 fuzz:               ## every fuzz target, FUZZTIME each (60s)
 	test/fuzz.sh $(FUZZTIME)
 
-bench:              ## Go benchmarks (BENCHTIME=2s)
+bench:              ## Go benchmarks (BENCHTIME=2s); cost against size, SCALE=100000 messages and a tenth as many accounts (full: 1,000,000 and 100,000); memory
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./...
+	test/bench/scale.sh $(SCALE)
+	test/bench/idle.sh
 
 e2e:                ## the heavy ones too: kill and power-cut rounds, full disks, Postfix, mail programs
 	test/peers.sh heavy
