@@ -335,8 +335,13 @@ func (b *build) thread(account uint32, hashes []hash, own hash, hasOwn bool, fre
 		}
 		if !ok || r.thread == 0 {
 			unknown = append(unknown, h)
-		} else if thread == 0 {
+			continue
+		}
+		if thread == 0 {
 			thread = r.thread
+		}
+		if b.store.today() >= r.day+freshDays {
+			b.putMessageID(account, h, r)
 		}
 	}
 	if thread == 0 {
@@ -348,9 +353,21 @@ func (b *build) thread(account uint32, hashes []hash, own hash, hasOwn bool, fre
 			return 0, err
 		}
 		r.thread = thread
-		b.put(keyOfHash(keyMessageID, account, h), r.encode())
+		b.putMessageID(account, h, r)
 	}
 	return thread, nil
+}
+
+// freshDays is how old the day of a Message-ID may be before it is noted that it was of use again.
+const freshDays = 30
+
+// today is the day since 1970.
+func (s *Store) today() uint64 { return uint64(max(s.o.Now().Unix()/(24*60*60), 1)) }
+
+// putMessageID keeps what is remembered under a Message-ID, as of use today.
+func (b *build) putMessageID(account uint32, h hash, r messageIDRecord) {
+	r.day = b.store.today()
+	b.put(keyOfHash(keyMessageID, account, h), r.encode())
 }
 
 func (b *build) messageID(account uint32, h hash) (messageIDRecord, bool, error) {
@@ -369,6 +386,6 @@ func (b *build) label(account uint32, h hash, label mail.Label, submitted bool) 
 		return err
 	}
 	r.label = strings.Clone(string(label))
-	b.put(keyOfHash(keyMessageID, account, h), r.encode())
+	b.putMessageID(account, h, r)
 	return nil
 }

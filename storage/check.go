@@ -108,6 +108,7 @@ func (c *checker) shallow(ctx context.Context) error {
 		{keySecret, c.secret},
 		{keyFlags, c.flags},
 		{keyExpunged, c.expunged},
+		{keyForgotten, c.forgottenTraces},
 		{keyMessageID, c.messageID},
 		{keyGarbage, c.garbage},
 		{keyReclaimed, c.reclaimed},

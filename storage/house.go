@@ -18,7 +18,8 @@ type housekeeper struct {
 	ended chan struct{}
 	asked chan struct{} // a round is wanted before its time
 
-	compactor compactor // belongs to who has the turn
+	compactor compactor // belongs to who has the turn, as what follows
+	trimmed   time.Time // when the index was trimmed last
 
 	freed, segments atomic.Int64
 	damaged         atomic.Int64
@@ -94,6 +95,7 @@ func (h *housekeeper) round() {
 		do   func(context.Context) error
 	}{
 		{"compaction", h.store.compactSome},
+		{"trimming", h.store.trim},
 	} {
 		err := h.alone(h.ctx, chore.do)
 		switch {

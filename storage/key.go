@@ -20,7 +20,8 @@ const (
 	keySecret    = 'K' // + account, mailbox, UID: sealed message key and prefix
 	keyFlags     = 'F' // + account, mailbox, UID/256: flags that changed since delivery
 	keyExpunged  = 'X' // + account, mailbox, mod-sequence: UIDs
-	keyMessageID = 'H' // + account, Message-ID hash: thread and label
+	keyForgotten = 'x' // + account, mailbox: expunge traces up to this mod-sequence are forgotten
+	keyMessageID = 'H' // + account, Message-ID hash: thread, label, day
 	keyBody      = 'B' // + body: bodyRecord
 	keyGarbage   = 'G' // + segment: octets of bodies that nothing refers to
 	keyReclaimed = 'R' // + segment: octets that its file had; it is not needed any more
@@ -52,6 +53,14 @@ func keyOf64(kind byte, n uint64) []byte {
 func keyOfExpunge(account, mailbox uint32, modSeq uint64) []byte {
 	return binary.BigEndian.AppendUint64(keyOf(keyExpunged, account, mailbox), modSeq)
 }
+
+// mailboxOfKey is the mailbox in a key that begins with one.
+func mailboxOfKey(key []byte) mailboxKey {
+	return mailboxKey{binary.BigEndian.Uint32(key[1:]), binary.BigEndian.Uint32(key[5:])}
+}
+
+// last64 is the number at the end of a key.
+func last64(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
 
 // last32 is the number at the end of a key.
 func last32(key []byte) uint32 { return binary.BigEndian.Uint32(key[len(key)-4:]) }

@@ -143,7 +143,8 @@ func (m *Mailbox) Get(uid uint32) (Msg, bool) {
 	return m.m.msg(&m.m.msgs[i]), true
 }
 
-// Changes is what happened after the mod-sequence since.
+// Changes is what happened after the mod-sequence since. If that is longer ago than expunges are remembered, Vanished is all UIDs that were given out
+// and are not there (RFC 7162, section 3.2.6, allows it).
 func (m *Mailbox) Changes(since uint64) (Changes, error) {
 	x := m.m
 	x.account.mu.RLock() // no expunge meanwhile: the trace and the messages are of one moment
@@ -162,6 +163,14 @@ func (m *Mailbox) Changes(since uint64) (Changes, error) {
 			}
 			return err
 		})
+	if err != nil {
+		return c, err
+	}
+	// Last, for what is forgotten while the traces are read is not among them.
+	forgotten, err := x.store.forgotten(x.key)
+	if err == nil && since < forgotten {
+		c.Vanished = x.missing()
+	}
 	return c, err
 }
 

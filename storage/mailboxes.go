@@ -168,6 +168,7 @@ func (m *mailbox) destroy(b *build) error {
 		b.delete(append([]byte(nil), k...))
 		return nil
 	})
+	b.delete(keyOf(keyForgotten, m.key.account, m.key.mailbox))
 	b.delete(keyOfExpunge(m.key.account, m.key.mailbox, x.modSeq(m.store.boot)))
 	x.destroyed, x.event.deleted = true, true
 	return err

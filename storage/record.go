@@ -256,16 +256,30 @@ func decodeBody(b []byte) (bodyRecord, error) {
 // messageIDRecord is what an account remembers under the blind hash of a Message-ID.
 type messageIDRecord struct {
 	thread uint64
+	day    uint64 // since 1970, when it was last of use; 0: not known
 	label  string
 }
 
+// dayMark stands before the day; no label begins with it.
+const dayMark = 1
+
 func (r messageIDRecord) encode() []byte {
-	return append(appendUint(make([]byte, 0, 9+len(r.label)), r.thread), r.label...)
+	b := appendUint(make([]byte, 0, 13+len(r.label)), r.thread)
+	if r.day > 0 {
+		b = appendUint(append(b, dayMark), r.day)
+	}
+	return append(b, r.label...)
 }
 
 func decodeMessageID(b []byte) (messageIDRecord, error) {
 	d := decoder{b: b}
 	r := messageIDRecord{thread: d.uint()}
+	if len(d.b) > 0 && d.b[0] == dayMark {
+		d.byte()
+		if r.day = d.uint(); r.day == 0 {
+			d.fail()
+		}
+	}
 	r.label = string(d.take(len(d.b)))
 	return r, d.end()
 }

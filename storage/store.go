@@ -38,16 +38,18 @@ type Options struct {
 	// can be acknowledged any more. The program should stop and be started again: opening the store recovers it.
 	Fatal func(error)
 
-	EpochAge      time.Duration // an account's epoch key is used no longer than this; 1 hour
-	EpochMessages int           // nor for more secrets than this; 10,000
-	SegmentBytes  int64         // a segment file is closed when it is as long as this; 256 MiB
-	MessageBytes  int64         // the longest message that is taken; 256 MiB
-	CompactBelow  int           // a segment is compacted when less than so many per cent of it are needed; 60
-	HouseRate     int64         // octets a second that housekeeping reads and writes; 16 MiB. Negative: no limit
-	Reserve       int64         // mail is refused while less than this is free on the disk, or than a twentieth of the disk if that is less; 256 MiB. Negative: nothing
-	HouseEvery    time.Duration // how often housekeeping looks for work; 10 minutes. Negative: never
-	Quotas        Quotas        // what accounts and departments may hold; no limit
-	Search        SearchOptions
+	EpochAge       time.Duration // an account's epoch key is used no longer than this; 1 hour
+	EpochMessages  int           // nor for more secrets than this; 10,000
+	SegmentBytes   int64         // a segment file is closed when it is as long as this; 256 MiB
+	MessageBytes   int64         // the longest message that is taken; 256 MiB
+	CompactBelow   int           // a segment is compacted when less than so many per cent of it are needed; 60
+	HouseRate      int64         // octets a second that housekeeping reads and writes; 16 MiB. Negative: no limit
+	Reserve        int64         // mail is refused while less than this is free on the disk, or than a twentieth of the disk if that is less; 256 MiB. Negative: nothing
+	KeepExpunges   int           // so many of the latest expunges of a mailbox are remembered for clients that come back; 10,000
+	KeepMessageIDs time.Duration // Message-IDs, with thread and label, are forgotten when they were not of use for so long; 400 days
+	HouseEvery     time.Duration // how often housekeeping looks for work; 10 minutes. Negative: never
+	Quotas         Quotas        // what accounts and departments may hold; no limit
+	Search         SearchOptions
 
 	// Warn is called after a commit, from its goroutine, when an account or a department has come to a threshold of its quota and nobody
 	// was told yet. It must not block. It is called again with each change until a Delivery says that it tells.
@@ -100,6 +102,12 @@ func (o *Options) setDefaults() {
 	}
 	if o.Reserve == 0 {
 		o.Reserve = 256 << 20
+	}
+	if o.KeepExpunges <= 0 {
+		o.KeepExpunges = 10_000
+	}
+	if o.KeepMessageIDs <= 0 {
+		o.KeepMessageIDs = 400 * 24 * time.Hour
 	}
 	if o.HouseRate == 0 {
 		o.HouseRate = 16 << 20

@@ -2,21 +2,24 @@ package main
 
 import (
 	"reflect"
+	"time"
 
 	"cmmpd/storage"
 )
 
 // storeConfig says where the mail is and how its files are looked after.
 type storeConfig struct {
-	Path             string `toml:"path"`
-	Reserve          size   `toml:"reserve" bounds:"1MiB,1024GiB"`
-	CompactBelow     int    `toml:"compact-below" bounds:"10,90"`
-	HousekeepingRate size   `toml:"housekeeping-rate" bounds:"64KiB,100GiB"`
+	Path             string   `toml:"path"`
+	Reserve          size     `toml:"reserve" bounds:"1MiB,1024GiB"`
+	CompactBelow     int      `toml:"compact-below" bounds:"10,90"`
+	HousekeepingRate size     `toml:"housekeeping-rate" bounds:"64KiB,100GiB"`
+	KeepExpunges     int      `toml:"keep-expunges" bounds:"100,1000000"`
+	KeepMessageIDs   duration `toml:"keep-message-ids" bounds:"24h,87600h"`
 }
 
 func defaultStore() storeConfig {
 	o := storage.Defaults()
-	return storeConfig{Reserve: size(o.Reserve), CompactBelow: o.CompactBelow, HousekeepingRate: size(o.HouseRate)}
+	return storeConfig{Reserve: size(o.Reserve), CompactBelow: o.CompactBelow, HousekeepingRate: size(o.HouseRate), KeepExpunges: o.KeepExpunges, KeepMessageIDs: duration(o.KeepMessageIDs)}
 }
 
 func (c *storeConfig) check(f *tomlFile) {
@@ -27,5 +30,6 @@ func (c *storeConfig) check(f *tomlFile) {
 // options adds to o what the configuration says.
 func (c *storeConfig) options(o storage.Options) storage.Options {
 	o.Dir, o.Reserve, o.CompactBelow, o.HouseRate = c.Path, int64(c.Reserve), c.CompactBelow, int64(c.HousekeepingRate)
+	o.KeepExpunges, o.KeepMessageIDs = c.KeepExpunges, time.Duration(c.KeepMessageIDs)
 	return o
 }
