@@ -13,6 +13,7 @@ import (
 
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
+	"cmmpd/storage/search"
 )
 
 // BenchmarkDeliver is the commit path: 4 KiB to one of 100 accounts, by several callers at once. Parsing is not in it.
@@ -145,5 +146,52 @@ func BenchmarkMailbox(b *testing.B) {
 			}
 			op = AddFlags + DelFlags - op
 		}
+	})
+}
+
+// BenchmarkSearch asks the search index about 100,000 messages, and indexes 10,000.
+func BenchmarkSearch(b *testing.B) {
+	ctx := context.Background()
+	b.Run("find-100000", func(b *testing.B) {
+		_, a := filled(b, 100_000)
+		m, err := a.Open(ctx, "INBOX")
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer m.Close()
+		uids, _, _ := m.UIDs()
+		key := []TextKey{{Fields: search.AllFields, Needle: []byte("77777")}}
+		if _, err := m.Find(ctx, uids, key, true); err != nil {
+			b.Fatal(err)
+		}
+		if err := a.a.search.tidy(ctx, a.a, nil); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			f, err := m.Find(ctx, uids, key, true)
+			if err != nil || f.Verdict(0, 77_777) != search.Yes {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("index-10000", func(b *testing.B) {
+		_, a := filled(b, 10_000)
+		m, err := a.Open(ctx, "INBOX")
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer m.Close()
+		uids, _, _ := m.UIDs()
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := m.index(ctx, uids, nil); err != nil {
+				b.Fatal(err)
+			}
+			for _, f := range a.a.search.list() {
+				a.a.search.drop(a.a, f, nil)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/10_000, "µs/msg")
 	})
 }

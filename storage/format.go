@@ -111,7 +111,7 @@ func makeDir(fsys durable.FS, dir string) error {
 		if err := makeDir(fsys, filepath.Dir(dir)); err != nil {
 			return err
 		}
-		if err := fsys.Mkdir(dir, 0o700); err != nil {
+		if err := fsys.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) { // another goroutine may be as fast
 			return err
 		}
 	} else if err != nil {

@@ -6,7 +6,9 @@ import (
 	"crypto/cipher"
 	"errors"
 	"io"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"cmmpd/internal/mail"
@@ -19,48 +21,38 @@ type pacer interface{ pause() error }
 // addBatch is how many messages are read and added at a time.
 const addBatch = 16
 
-// index adds to the index those of the messages that are not in it, if they are enough, and returns when they can be found. Messages that
-// cannot be read are passed over. The error says why it ended early; what had been read till then is in the index.
-func (m *Mailbox) index(ctx context.Context, uids []uint32, p pacer) (err error) {
-	a := m.m.account
+// index adds to the index those of the messages that are not in it, if they are enough, and returns when they can be found. Messages
+// that cannot be read are passed over. The error says why it ended early; what had been read till then is in the index.
+// Without p somebody waits for it: then all processors work, and the background leaves the account alone.
+func (m *Mailbox) index(ctx context.Context, uids []uint32, p pacer) error {
+	x := &m.m.account.search
+	if p == nil {
+		x.adding.Lock()
+		defer x.adding.Unlock()
+	}
 	wanted, err := m.unindexed(uids)
-	if err != nil || len(wanted) < a.store.o.Search.Least {
+	if err != nil || len(wanted) < m.m.store.o.Search.Least {
 		return err
 	}
-	x := &a.search
-	x.adding.Lock()
-	defer x.adding.Unlock()
-	defer func() { err = errors.Join(err, x.flush(context.WithoutCancel(ctx), a)) }()
-	var batch *Batch
-	reader := searchReader{mailbox: m, ctx: ctx}
-	for len(wanted) > 0 {
-		n := min(addBatch, len(wanted))
-		if batch, err = m.Batch(batch, wanted[:n], true); err != nil {
-			return err
-		}
-		if err := x.add(&reader, batch, n); err != nil {
-			return err
-		}
-		wanted = wanted[n:]
-		if x.builder.Len() >= a.store.o.Search.Batch || x.builder.Size() >= a.store.o.Search.Memory {
-			if err := x.flush(ctx, a); err != nil {
-				return err
-			}
-		}
-		if p != nil {
-			x.adding.Unlock()
-			err := p.pause()
-			x.adding.Lock()
-			if err != nil {
-				return err
-			}
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	if p != nil {
+		return (&adder{m: m, p: p}).addAll(ctx, wanted)
 	}
-	return nil
+	shares := min(runtime.GOMAXPROCS(0), maxShares, len(wanted)/addShare+1)
+	errs := make([]error, shares)
+	var wg sync.WaitGroup
+	for i := range shares {
+		share := wanted[i*len(wanted)/shares : (i+1)*len(wanted)/shares]
+		wg.Go(func() { errs[i] = (&adder{m: m}).addAll(ctx, share) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
+
+// Into how many shares the work of a search is divided, and how many messages are worth one.
+const (
+	maxShares = 4
+	addShare  = 512
+)
 
 // unindexed is those of the messages that are not in the index, by body.
 func (m *Mailbox) unindexed(uids []uint32) ([]uint32, error) {
@@ -84,17 +76,64 @@ func (m *Mailbox) unindexed(uids []uint32) ([]uint32, error) {
 	return wanted, nil
 }
 
-// add adds n messages of a batch. x.adding is held.
-func (x *searchIndex) add(r *searchReader, batch *Batch, n int) error {
-	if x.builder == nil {
-		x.builder = search.NewBuilder()
+// adder reads messages and makes files of the index of them. It belongs to one goroutine.
+type adder struct {
+	m       *Mailbox
+	p       pacer
+	builder *search.Builder
+	batch   *Batch
+	raw     []byte // a message; used again and again
+}
+
+// addAll adds messages of the mailbox, of any number.
+func (d *adder) addAll(ctx context.Context, uids []uint32) (err error) {
+	d.builder = search.NewBuilder()
+	defer func() { err = errors.Join(err, d.flush(context.WithoutCancel(ctx))) }()
+	o := &d.m.m.store.o.Search
+	for len(uids) > 0 {
+		n := min(addBatch, len(uids))
+		if err := d.add(ctx, uids[:n]); err != nil {
+			return err
+		}
+		uids = uids[n:]
+		if d.builder.Len()+addBatch > o.Batch || d.builder.Size() >= o.Memory {
+			if err := d.flush(ctx); err != nil {
+				return err
+			}
+		}
+		if d.p != nil {
+			if err := d.p.pause(); err != nil {
+				return err
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 	}
-	for i := range n {
-		msg, ok := batch.Msg(i)
-		if !ok || x.builder.Has(uint64(msg.EmailID)) {
+	return nil
+}
+
+// errYield ends the work of the background where a search does it.
+var errYield = errors.New("a search has taken over")
+
+// add adds a few messages.
+func (d *adder) add(ctx context.Context, uids []uint32) (err error) {
+	if d.p != nil {
+		x := &d.m.m.account.search
+		if !x.adding.TryLock() {
+			return errYield
+		}
+		defer x.adding.Unlock()
+	}
+	if d.batch, err = d.m.Batch(d.batch, uids, true); err != nil {
+		return err
+	}
+	for i := range uids {
+		msg, ok := d.batch.Msg(i)
+		if !ok || d.builder.Has(uint64(msg.EmailID)) {
 			continue
 		}
-		err := r.add(x.builder, batch, i, uint64(msg.EmailID))
+		err := d.read(ctx, i, uint64(msg.EmailID))
 		if err != nil && (mail.KindOf(err) == mail.Denied || mail.KindOf(err) == mail.Unavailable) {
 			return err // the account was closed, or nothing can be read just now
 		}
@@ -102,28 +141,22 @@ func (x *searchIndex) add(r *searchReader, batch *Batch, n int) error {
 	return nil
 }
 
-// searchReader reads messages for the index, into the same memory again and again.
-type searchReader struct {
-	mailbox *Mailbox
-	ctx     context.Context
-	raw     []byte
-}
-
-func (r *searchReader) add(b *search.Builder, batch *Batch, i int, body uint64) error {
-	sum, err := batch.Summary(r.ctx, i)
+// read adds a message of the batch.
+func (d *adder) read(ctx context.Context, i int, body uint64) error {
+	sum, err := d.batch.Summary(ctx, i)
 	if err != nil {
 		return err
 	}
-	return b.Add(body, &search.Source{Header: sum.Header, Index: sum.Index, Read: func() ([]byte, error) {
-		c, err := batch.Body(r.ctx, i)
+	return d.builder.Add(body, &search.Source{Header: sum.Header, Index: sum.Index, Read: func() ([]byte, error) {
+		c, err := d.batch.Body(ctx, i)
 		if err != nil {
 			return nil, err
 		}
 		defer func() { _ = c.Close() }()
-		if n := int(sum.Index.Size); cap(r.raw) < n || cap(r.raw) > 16<<20 {
-			r.raw = make([]byte, n+n/4)
+		if n := int(sum.Index.Size); cap(d.raw) < n || cap(d.raw) > 16<<20 {
+			d.raw = make([]byte, n+n/4)
 		}
-		raw := r.raw[:sum.Index.Size]
+		raw := d.raw[:sum.Index.Size]
 		n, err := c.ReadAt(raw, int64(len(sum.Prefix)))
 		if n < len(raw) {
 			return nil, errors.Join(err, errRecord)
@@ -132,14 +165,15 @@ func (r *searchReader) add(b *search.Builder, batch *Batch, i int, body uint64) 
 	}})
 }
 
-// flush writes what was added to a file. x.adding is held.
-func (x *searchIndex) flush(ctx context.Context, a *account) error {
-	b := x.builder
-	x.builder = nil
-	if b == nil || b.Len() == 0 {
+// flush writes what was added to a file.
+func (d *adder) flush(ctx context.Context) error {
+	b := d.builder
+	if b.Len() == 0 {
 		return nil
 	}
-	return x.write(ctx, a, nil, func(w io.Writer, begin int64, aead cipher.AEAD, bound []byte) (int, error) {
+	d.builder = search.NewBuilder()
+	a := d.m.m.account
+	return a.search.write(ctx, a, nil, func(w io.Writer, begin int64, aead cipher.AEAD, bound []byte) (int, error) {
 		_, err := b.Write(w, begin, aead, bound)
 		return b.Len(), err
 	})

@@ -116,7 +116,7 @@ func (w *searcher) serve(m *mailbox) {
 	}
 	err = w.bringUp(m, a)
 	switch {
-	case err == nil, errors.Is(err, errStopped), mail.KindOf(err) == mail.Denied: // the account was closed
+	case err == nil, errors.Is(err, errStopped), errors.Is(err, errYield), mail.KindOf(err) == mail.Denied: // the account was closed
 	default:
 		s.o.Log.Warn("the search index is not up to date", "error", err)
 	}

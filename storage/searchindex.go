@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,8 +50,7 @@ type searchIndex struct {
 	last   uint32          // the number given last
 	making map[uint32]bool // the numbers of files that are being written
 
-	adding  sync.Mutex // held by who adds messages, a few at a time; guards builder
-	builder *search.Builder
+	adding sync.Mutex // held by a search while it adds messages, and by the background for a few at a time
 
 	gone   atomic.Int64 // messages expunged since the files were last looked through for them
 	due    atomic.Int64 // when they are to be looked through again, if any were expunged, in Unix seconds
@@ -222,23 +222,26 @@ func places(list []*openedSearch, bodies []uint64) []located {
 			if found[i].file >= 0 || body < first || body > last {
 				continue
 			}
-			if at >= len(docs) || docs[at].ID != body { // mostly the next one is asked for next
-				at, _ = slices.BinarySearchFunc(docs, body, func(d search.Doc, id uint64) int {
-					if d.ID < id {
-						return -1
-					} else if d.ID > id {
-						return 1
-					}
-					return 0
-				})
-			}
-			if docs[at].ID == body {
+			if at = seek(docs, at, body); docs[at].ID == body {
 				found[i] = located{int32(k), int32(at)}
-				at++
 			}
 		}
 	}
 	return found
+}
+
+// seek is the place of the first message whose ID is not less than id; there must be one. Mostly it is at, or a little after that.
+func seek(docs []search.Doc, at int, id uint64) int {
+	for range 4 {
+		if docs[at].ID >= id {
+			if at == 0 || docs[at-1].ID < id {
+				return at
+			}
+			break
+		}
+		at++
+	}
+	return sort.Search(len(docs), func(i int) bool { return docs[i].ID >= id })
 }
 
 // TextKey is a question about the text of messages.

@@ -33,13 +33,19 @@ const (
 // next is the class and length of what text begins with.
 func next(text []byte) (class, int) {
 	if c := text[0]; c < utf8.RuneSelf {
-		if c-'a' < 26 || c-'0' < 10 || c-'A' < 26 {
+		if isWord(c) {
 			return word, 1
 		}
 		return between, 1
 	}
 	r, n := utf8.DecodeRune(text)
 	return classOf(r), n
+}
+
+// isWord says whether an octet is a letter or digit of ASCII.
+func isWord(c byte) bool {
+	const digits, letters = 1<<10 - 1, 1<<26 - 1
+	return [4]uint64{digits << '0', letters<<('A'-64) | letters<<('a'-64)}[c>>6]>>(c&63)&1 != 0
 }
 
 func classOf(r rune) class {
@@ -66,6 +72,10 @@ func cutRun(text []byte) (r run, rest []byte) {
 	var c class
 	var n int
 	for at < len(text) {
+		if o := text[at]; o < utf8.RuneSelf && !isWord(o) {
+			at++
+			continue
+		}
 		if c, n = next(text[at:]); c != between {
 			break
 		}
@@ -76,6 +86,12 @@ func cutRun(text []byte) (r run, rest []byte) {
 	}
 	begin := at
 	for at += n; at < len(text); at += n {
+		if o := text[at]; o < utf8.RuneSelf {
+			if n = 1; c != word || !isWord(o) {
+				break
+			}
+			continue
+		}
 		var other class
 		if other, n = next(text[at:]); other != c {
 			break
