@@ -109,7 +109,6 @@ func (q *query) match(batch *storage.Batch, n, index, place int) (bool, error) {
 	if v := q.peek(&q.root, place, true); v != search.Perhaps {
 		return v == search.Yes, nil
 	}
-	defer q.m.src.close()
 	ok, err := q.eval(&q.root)
 	if _, known := q.m.found.Encrypted(place); !known && q.body && q.m.src.sum != nil && search.Encrypted(q.m.src.sum.Index) {
 		q.encrypted++

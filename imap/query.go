@@ -22,6 +22,7 @@ type query struct {
 	body bool              // one of the keys needs the whole message
 	mix  bool              // one of the keys needs nothing of the message
 	m    candidate
+	buf  []byte // of messages that are read whole
 
 	encrypted int // messages of which only the header could be searched
 }
@@ -182,10 +183,9 @@ func (q *query) evalText(n *node) (bool, error) {
 		return v == search.Yes, nil
 	}
 	if m.src.sum == nil {
-		if err := m.src.open(); err != nil {
+		if err := q.open(n); err != nil {
 			return false, err
 		}
-		m.text = search.Source{Header: m.src.sum.Header, Index: m.src.sum.Index, Read: m.src.stored}
 	}
 	switch n.op {
 	case wire.KeySentBefore, wire.KeySentOn, wire.KeySentSince:
@@ -196,14 +196,25 @@ func (q *query) evalText(n *node) (bool, error) {
 	return m.text.InText(q.fold, n.fields, n.needle)
 }
 
-// stored is the message without the prefix of its entry.
-func (s *source) stored() ([]byte, error) {
-	c, err := s.body()
-	if err != nil {
-		return nil, err
+// open opens the message at hand, the whole of it if the key needs that.
+func (q *query) open(n *node) (err error) {
+	m := &q.m
+	m.text.Read = func() (data []byte, err error) {
+		_, data, q.buf, err = m.src.batch.Whole(q.ctx, m.src.place, q.buf)
+		return data, err
 	}
-	raw := make([]byte, s.sum.Index.Size)
-	return raw, readAt(c, raw, int64(len(s.sum.Prefix)))
+	if n.cost == costBody {
+		var data []byte
+		m.src.sum, data, q.buf, err = m.src.batch.Whole(q.ctx, m.src.place, q.buf)
+		m.text.Read = func() ([]byte, error) { return data, nil }
+	} else {
+		err = m.src.open()
+	}
+	if err != nil {
+		return err
+	}
+	m.text.Header, m.text.Index = m.src.sum.Header, m.src.sum.Index
+	return nil
 }
 
 // sent compares the day in the Date field, in the sender's zone. Without a date that

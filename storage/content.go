@@ -80,6 +80,11 @@ func (s *Store) readSummary(e *openedEntry) (*Summary, error) {
 	if err := s.log.Read(e.body.segment, e.body.offset, sealed); err != nil {
 		return nil, damaged(err)
 	}
+	return e.openSummary(sealed)
+}
+
+// openSummary opens the sealed summary in its own space, which is kept.
+func (e *openedEntry) openSummary(sealed []byte) (*Summary, error) {
 	plain, err := e.key.open(sealed, domainSummary, 0)
 	if err != nil {
 		return nil, err

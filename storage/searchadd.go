@@ -82,7 +82,7 @@ type adder struct {
 	p       pacer
 	builder *search.Builder
 	batch   *Batch
-	raw     []byte // a message; used again and again
+	buf     []byte // for a message; used again and again
 }
 
 // addAll adds messages of the mailbox, of any number.
@@ -143,26 +143,14 @@ func (d *adder) add(ctx context.Context, uids []uint32) (err error) {
 
 // read adds a message of the batch.
 func (d *adder) read(ctx context.Context, i int, body uint64) error {
-	sum, err := d.batch.Summary(ctx, i)
+	sum, data, buf, err := d.batch.Whole(ctx, i, d.buf)
+	if d.buf = buf; cap(buf) > 16<<20 {
+		d.buf = nil
+	}
 	if err != nil {
 		return err
 	}
-	return d.builder.Add(body, &search.Source{Header: sum.Header, Index: sum.Index, Read: func() ([]byte, error) {
-		c, err := d.batch.Body(ctx, i)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = c.Close() }()
-		if n := int(sum.Index.Size); cap(d.raw) < n || cap(d.raw) > 16<<20 {
-			d.raw = make([]byte, n+n/4)
-		}
-		raw := d.raw[:sum.Index.Size]
-		n, err := c.ReadAt(raw, int64(len(sum.Prefix)))
-		if n < len(raw) {
-			return nil, errors.Join(err, errRecord)
-		}
-		return raw, nil
-	}})
+	return d.builder.Add(body, &search.Source{Header: sum.Header, Index: sum.Index, Read: func() ([]byte, error) { return data, nil }})
 }
 
 // flush writes what was added to a file.

@@ -26,6 +26,13 @@ type SearchOptions struct {
 	Rest   time.Duration // how long the indexer lets alone a mailbox that was just opened; 1 second
 }
 
+// DefaultSearch is the default.
+func DefaultSearch() SearchOptions {
+	var o SearchOptions
+	o.setDefaults()
+	return o
+}
+
 func (o *SearchOptions) setDefaults() {
 	if o.Least <= 0 {
 		o.Least = 256

@@ -2,7 +2,9 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -156,6 +158,18 @@ func TestSearchIndex(t *testing.T) {
 		t.Error("the index of a closed account is in memory")
 	}
 	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	// A backup has none of it.
+	s = mustOpen(t, o)
+	err = s.Backup(ctx, func(name string, copy func(io.Writer) error) error {
+		if strings.HasPrefix(name, searchDir) {
+			t.Errorf("%s is in the backup", name)
+		}
+		return copy(io.Discard)
+	})
+	if err = errors.Join(err, s.Close()); err != nil {
 		t.Fatal(err)
 	}
 

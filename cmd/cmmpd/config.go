@@ -41,6 +41,7 @@ type config struct {
 	} `toml:"policy"`
 	Queue  queueConfig  `toml:"queue"`
 	Quota  quotaConfig  `toml:"quota"`
+	Search searchConfig `toml:"search"`
 	Limits limitsConfig `toml:"limits"`
 	Log    struct {
 		Level string `toml:"level"`
@@ -133,6 +134,7 @@ func (c *config) check(f *tomlFile) {
 	}
 	c.Queue.check(f, c.Domains.Local)
 	c.Quota.check(f, c.Domains.Local)
+	c.Search.check(f)
 	c.Limits.check(f)
 	if !logLevels[c.Log.Level] {
 		f.bad("log.level", "%q is none of debug, info, warn, error", c.Log.Level)
@@ -226,6 +228,7 @@ func defaultConfig() *config {
 	c.Policy.Drafts = "at-rest"
 	c.Queue = defaultQueue()
 	c.Quota = defaultQuota()
+	c.Search = defaultSearch()
 	c.Limits = defaultLimits()
 	c.Log.Level = "info"
 	return &c

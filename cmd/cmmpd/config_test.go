@@ -139,6 +139,7 @@ func TestConfigComplaints(t *testing.T) {
 		"route to nowhere":  {"#[[queue.routes]]\n#domain = \"partner.example\"", "[[queue.routes]]\nhost = \"x\"\ndomain = \"*\"", "not a server and its port"},
 		"quota of others":   {"#[[quota.departments]]\n#domain = \"health.gov.example\"", "[[quota.departments]]\ndomain = \"partner.example\"", "not one of domains.local"},
 		"quota below zero":  {"#[[quota.departments]]\n#domain = \"health.gov.example\"", "[[quota.departments]]\nmessages = -1\ndomain = \"health.gov.example\"", "not between"},
+		"search from none":  {`from-messages = 256 `, `from-messages = 0 `, "0 is not between 1 and 1000000"},
 		"warn at what":      {`warn-at = [80, 95]`, `warn-at = [95, 80]`, "each higher"},
 		"rsa too small":     {`min-rsa-bits = 2048`, `min-rsa-bits = 1024`, "not between"},
 		"bad fetch host":    {`fetch-hosts = []`, `fetch-hosts = ["http://crl.example"]`, "neither a host"},

@@ -136,7 +136,7 @@ func (p *platform) openAudit(ctx context.Context) error {
 func (p *platform) openStore(ctx context.Context) (err error) {
 	p.store, err = storage.Open(ctx, p.cfg.Store.options(storage.Options{
 		Keys: p.keystore, Log: p.log, Fatal: p.fail, FS: meteredFS{durable.OS{}, p.meter},
-		Quotas: p.cfg.Quota.quotas(), Warn: p.warn,
+		Quotas: p.cfg.Quota.quotas(), Warn: p.warn, Search: p.cfg.Search.options(),
 	}))
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
