@@ -19,7 +19,7 @@ func encryptedTo(w *world, c cms.Cipher, certs ...*x509.Certificate) Protection 
 	for _, cert := range certs {
 		to = append(to, cms.RecipientSpec{Cert: cert})
 	}
-	der, err := cms.Encrypt(rand.Reader, c, cms.Data, []byte("Content-Type: text/plain\r\n\r\nbody"), to)
+	der, err := cms.Encrypt(rand.Reader, c, cms.Data, to, []byte("Content-Type: text/plain\r\n\r\nbody"))
 	w.must(err)
 	raw := assemble(nil, []field{{"from", []byte("From: alice@works.gov.example\r\n")}}, c, der)
 	p := w.gw.Inspect(raw, parse(raw))
@@ -101,16 +101,16 @@ func TestCovers(t *testing.T) {
 
 func TestInspect(t *testing.T) {
 	w := newWorld(t)
-	der, err := cms.Encrypt(rand.Reader, cms.AES256CBC, cms.Data, []byte("x"), []cms.RecipientSpec{{Cert: w.people["carol"].Cert}})
+	der, err := cms.Encrypt(rand.Reader, cms.AES256CBC, cms.Data, []cms.RecipientSpec{{Cert: w.people["carol"].Cert}}, []byte("x"))
 	w.must(err)
 	spec := []cms.SignerSpec{{Cert: w.people["carol"].Cert, Key: w.people["carol"].Key}}
-	opaque, err := cms.Sign(rand.Reader, []byte("x"), false, spec, cms.SignOptions{})
+	opaque, err := cms.Sign(rand.Reader, false, spec, cms.SignOptions{}, []byte("x"))
 	w.must(err)
-	detached, err := cms.Sign(rand.Reader, []byte("x"), true, spec, cms.SignOptions{})
+	detached, err := cms.Sign(rand.Reader, true, spec, cms.SignOptions{}, []byte("x"))
 	w.must(err)
 	b64 := func(b []byte) string { return string(appendBase64(nil, b)) }
 	inner := "Content-Type: application/pkcs7-mime\r\nContent-Transfer-Encoding: base64\r\n\r\n" + b64(der)
-	triple, err := cms.Sign(rand.Reader, []byte(inner), false, spec, cms.SignOptions{})
+	triple, err := cms.Sign(rand.Reader, false, spec, cms.SignOptions{}, []byte(inner))
 	w.must(err)
 	wrapped := func(before, after string) string {
 		return "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; boundary=b\r\n\r\n" + before + "--b\r\n" + inner +

@@ -119,7 +119,7 @@ func TestSealInEveryProfile(t *testing.T) {
 // statement is a userSMIMECertificate that id signs.
 func (w *world) statement(id *demopki.Identity, content []byte, caps []cms.Capability, more ...*x509.Certificate) []byte {
 	w.t.Helper()
-	der, err := cms.Sign(nil, content, content == nil, []cms.SignerSpec{{Cert: id.Cert, Key: id.Key}}, cms.SignOptions{Capabilities: caps, Certificates: more})
+	der, err := cms.Sign(nil, content == nil, []cms.SignerSpec{{Cert: id.Cert, Key: id.Key}}, cms.SignOptions{Capabilities: caps, Certificates: more}, content)
 	w.must(err)
 	return der
 }

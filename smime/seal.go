@@ -53,7 +53,7 @@ func (g *Gateway) Seal(raw []byte, x *message.Index, o SealOptions) ([]byte, err
 		return nil, mail.E(mail.Internal, "", err)
 	}
 	cipher := CipherFor(o.Recipients)
-	der, err := cms.Encrypt(g.o.Rand, cipher, cms.Data, entity, recipients(o.Recipients))
+	der, err := cms.Encrypt(g.o.Rand, cipher, cms.Data, recipients(o.Recipients), entity...)
 	if err != nil {
 		return nil, mail.E(mail.Internal, "", fmt.Errorf("encrypting: %w", err))
 	}
@@ -74,14 +74,13 @@ func recipients(us []Usable) []cms.RecipientSpec {
 }
 
 // payload is the cryptographic payload of RFC 9788: the protected header, what
-// describes the body, and the body.
-func (g *Gateway) payload(raw []byte, x *message.Index, f fields, protected []byte) ([]byte, error) {
+// describes the body, and the body. It comes in pieces: the body is not copied.
+func (g *Gateway) payload(raw []byte, x *message.Index, f fields, protected []byte) ([][]byte, error) {
 	content := raw[x.Root.BodyStart:x.Root.BodyEnd]
 	if !hasBinary(x.Root) {
 		content = canonical(content)
 	}
 	var b bytes.Buffer
-	b.Grow(len(protected) + len(content) + 1024)
 	b.Write(protected)
 	if cryptographic(x.Root) {
 		return g.wrapped(&b, f, content)
@@ -102,15 +101,14 @@ func (g *Gateway) payload(raw []byte, x *message.Index, f fields, protected []by
 		b.Write(withHP(value, x.Root))
 	}
 	b.WriteString("\r\n")
-	b.Write(content)
-	return b.Bytes(), nil
+	return [][]byte{b.Bytes(), content}, nil
 }
 
 // wrapped puts an entity that its author's client protected, byte for byte, into a
 // multipart that bears the protected header. Were the fields put into the entity's own
 // header, readers of RFC 9788 would look for them within its signature, where they
 // are not, and our domain's signature could not cover them.
-func (g *Gateway) wrapped(b *bytes.Buffer, f fields, content []byte) ([]byte, error) {
+func (g *Gateway) wrapped(b *bytes.Buffer, f fields, content []byte) ([][]byte, error) {
 	boundary, err := g.boundary()
 	if err != nil {
 		return nil, err
@@ -120,9 +118,7 @@ func (g *Gateway) wrapped(b *bytes.Buffer, f fields, content []byte) ([]byte, er
 		b.Write(c.raw)
 	}
 	b.WriteString("\r\n")
-	b.Write(content)
-	fmt.Fprintf(b, "\r\n--%s--\r\n", boundary)
-	return b.Bytes(), nil
+	return [][]byte{b.Bytes(), content, []byte("\r\n--" + boundary + "--\r\n")}, nil
 }
 
 // cryptographic says whether p is itself a layer of protection, S/MIME or OpenPGP.
@@ -139,7 +135,7 @@ func hasBinary(p *message.Part) bool {
 // (RFC 8551, section 3.5.3), or application/pkcs7-mime (section 3.5.2) where readers that
 // mend line ends would break the signature. Without an authority, or without a sender
 // to vouch for, the payload stays as it is.
-func (g *Gateway) sign(payload []byte, sender mail.Address, opaque bool) ([]byte, error) {
+func (g *Gateway) sign(payload [][]byte, sender mail.Address, opaque bool) ([][]byte, error) {
 	s, ok := g.o.Signers(sender.Domain)
 	if sender.IsZero() || !ok {
 		return payload, nil
@@ -149,38 +145,35 @@ func (g *Gateway) sign(payload []byte, sender mail.Address, opaque bool) ([]byte
 	if !r.Usable {
 		return nil, fmt.Errorf("the certificate of %s cannot be used: %w", authority, lastStep(r))
 	}
-	sig, err := cms.Sign(g.o.Rand, payload, !opaque, []cms.SignerSpec{s}, cms.SignOptions{
+	sig, err := cms.Sign(g.o.Rand, !opaque, []cms.SignerSpec{s}, cms.SignOptions{
 		Time:         g.o.Now().UTC(),
 		Certificates: between(r.Path),
-	})
+	}, payload...)
 	if err != nil {
 		return nil, fmt.Errorf("signing for %s: %w", sender.Domain, err)
 	}
 	if opaque {
-		return appendBase64([]byte("Content-Type: application/pkcs7-mime; smime-type=signed-data;\r\n name=\"smime.p7m\"\r\n"+
+		return [][]byte{appendBase64([]byte("Content-Type: application/pkcs7-mime; smime-type=signed-data;\r\n name=\"smime.p7m\"\r\n"+
 			"Content-Transfer-Encoding: base64\r\n"+
-			"Content-Disposition: attachment; filename=\"smime.p7m\"\r\n\r\n"), sig), nil
+			"Content-Disposition: attachment; filename=\"smime.p7m\"\r\n\r\n"), sig)}, nil
 	}
 	return g.detached(payload, sig, micalg(s.Cert))
 }
 
 // detached is multipart/signed of a payload and its signature.
-func (g *Gateway) detached(payload, sig []byte, micalg string) ([]byte, error) {
+func (g *Gateway) detached(payload [][]byte, sig []byte, micalg string) ([][]byte, error) {
 	boundary, err := g.boundary()
 	if err != nil {
 		return nil, err
 	}
-	var b bytes.Buffer
-	b.Grow(len(payload) + base64Len(len(sig)) + 1024)
-	fmt.Fprintf(&b, "Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\";\r\n micalg=%s; boundary=%q\r\n\r\n--%s\r\n",
+	head := fmt.Sprintf("Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\";\r\n micalg=%s; boundary=%q\r\n\r\n--%s\r\n",
 		micalg, boundary, boundary)
-	b.Write(payload)
-	fmt.Fprintf(&b, "\r\n--%s\r\n"+
+	tail := appendBase64([]byte("\r\n--"+boundary+"\r\n"+
 		"Content-Type: application/pkcs7-signature; name=\"smime.p7s\"\r\n"+
 		"Content-Transfer-Encoding: base64\r\n"+
-		"Content-Disposition: attachment; filename=\"smime.p7s\"\r\n\r\n", boundary)
-	out := appendBase64(b.Bytes(), sig)
-	return fmt.Appendf(out, "\r\n--%s--\r\n", boundary), nil
+		"Content-Disposition: attachment; filename=\"smime.p7s\"\r\n\r\n"), sig)
+	tail = fmt.Appendf(tail, "\r\n--%s--\r\n", boundary)
+	return append(append([][]byte{[]byte(head)}, payload...), tail), nil
 }
 
 // between are the authorities of a path that a verifier may lack.

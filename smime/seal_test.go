@@ -388,19 +388,28 @@ func FuzzOpenInner(f *testing.F) {
 
 func BenchmarkSeal(b *testing.B) {
 	w := newWorld(b)
-	for name, size := range map[string]int{"4KiB": 4 << 10, "4MiB": 4 << 20} {
-		raw := []byte("From: alice@works.gov.example\r\nSubject: s\r\n\r\n" + strings.Repeat("0123456789abcde\r\n", size/17))
+	for _, size := range []struct {
+		name  string
+		bytes int
+	}{{"4KiB", 4 << 10}, {"4MiB", 4 << 20}, {"25MiB", 25 << 20}} {
+		raw := []byte("From: alice@works.gov.example\r\nSubject: s\r\n\r\n" + strings.Repeat("0123456789abcde\r\n", size.bytes/17))
 		x := parse(raw)
-		b.Run(name, func(b *testing.B) {
-			b.SetBytes(int64(len(raw)))
-			b.ReportAllocs()
-			for b.Loop() {
-				o := SealOptions{Sender: w.people["alice"].Address, Recipients: w.usable("alice", "bob"), Label: mail.Confidential}
-				if _, err := w.gw.Seal(raw, x, o); err != nil {
-					b.Fatal(err)
-				}
+		for _, gcm := range []bool{false, true} {
+			to := w.usable("alice", "bob")
+			for i := range to {
+				to[i].GCM = gcm
 			}
-		})
+			b.Run(size.name+"/"+CipherFor(to).String(), func(b *testing.B) {
+				b.SetBytes(int64(len(raw)))
+				b.ReportAllocs()
+				for b.Loop() {
+					o := SealOptions{Sender: w.people["alice"].Address, Recipients: to, Label: mail.Confidential}
+					if _, err := w.gw.Seal(raw, x, o); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
 	}
 }
 

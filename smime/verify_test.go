@@ -23,11 +23,11 @@ func signedBy(w *world, header, content string, ids ...*demopki.Identity) string
 	for _, id := range ids {
 		specs = append(specs, cms.SignerSpec{Cert: id.Cert, Key: id.Key})
 	}
-	sig, err := cms.Sign(rand.Reader, []byte(content), true, specs, cms.SignOptions{Time: time.Now(), Certificates: []*x509.Certificate{w.sub.Cert}})
+	sig, err := cms.Sign(rand.Reader, true, specs, cms.SignOptions{Time: time.Now(), Certificates: []*x509.Certificate{w.sub.Cert}}, []byte(content))
 	w.must(err)
-	entity, err := w.gw.detached([]byte(content), sig, "sha-256")
+	entity, err := w.gw.detached([][]byte{[]byte(content)}, sig, "sha-256")
 	w.must(err)
-	return header + string(entity)
+	return header + string(bytes.Join(entity, nil))
 }
 
 func TestVerify(t *testing.T) {
@@ -46,7 +46,7 @@ func TestVerify(t *testing.T) {
 	w.must(err)
 	foreign.Chain = nil
 	good := signedBy(w, from, content, carol)
-	opaque, err := cms.Sign(rand.Reader, []byte(content), false, []cms.SignerSpec{{Cert: carol.Cert, Key: carol.Key}}, cms.SignOptions{})
+	opaque, err := cms.Sign(rand.Reader, false, []cms.SignerSpec{{Cert: carol.Cert, Key: carol.Key}}, cms.SignOptions{}, []byte(content))
 	w.must(err)
 	for name, c := range map[string]struct {
 		raw    string
@@ -223,7 +223,7 @@ func TestOpenUnverified(t *testing.T) {
 		"signed by another":   {signed, Policy, "alice"},
 		"signed within mixed": {"Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n\r\nno\r\n--m\r\n" + signed + "\r\n--m--\r\n", None, "carol"},
 	} {
-		der, err := cms.Encrypt(rand.Reader, cms.AES256CBC, cms.Data, []byte(c.entity), to)
+		der, err := cms.Encrypt(rand.Reader, cms.AES256CBC, cms.Data, to, []byte(c.entity))
 		w.must(err)
 		raw := assemble(nil, []field{{"from", []byte("From: " + c.author + "@health.gov.example\r\n")}}, cms.AES256CBC, der)
 		o := w.open(raw, "carol")
@@ -236,7 +236,7 @@ func TestOpenUnverified(t *testing.T) {
 	}
 
 	// One error for whatever is wrong.
-	der, err := cms.Encrypt(rand.Reader, cms.AES256CBC, cms.Data, []byte(signed), to)
+	der, err := cms.Encrypt(rand.Reader, cms.AES256CBC, cms.Data, to, []byte(signed))
 	w.must(err)
 	var first string
 	for i := len(der) - 1; i > len(der)-64; i-- {
@@ -292,7 +292,7 @@ func TestOpenCompressed(t *testing.T) {
 		return "Content-Type: application/pkcs7-mime; smime-type=compressed-data; name=smime.p7z\r\nContent-Transfer-Encoding: base64\r\n\r\n" + string(appendBase64(nil, der))
 	}
 	opaque := func(entity string) string {
-		der, err := cms.Sign(nil, []byte(entity), false, []cms.SignerSpec{{Cert: carol.Cert, Key: carol.Key}}, cms.SignOptions{})
+		der, err := cms.Sign(nil, false, []cms.SignerSpec{{Cert: carol.Cert, Key: carol.Key}}, cms.SignOptions{}, []byte(entity))
 		w.must(err)
 		return "Content-Type: application/pkcs7-mime; smime-type=signed-data\r\nContent-Transfer-Encoding: base64\r\n\r\n" + string(appendBase64(nil, der))
 	}
@@ -307,7 +307,7 @@ func TestOpenCompressed(t *testing.T) {
 		"around and within":    {compress(opaque(compress(text))), Pass},
 		"twice: one is enough": {compress(compress(text)), None},
 	} {
-		der, err := cms.Encrypt(rand.Reader, cms.AES256GCM, cms.Data, []byte(c.entity), []cms.RecipientSpec{{Cert: carol.Cert}})
+		der, err := cms.Encrypt(rand.Reader, cms.AES256GCM, cms.Data, []cms.RecipientSpec{{Cert: carol.Cert}}, []byte(c.entity))
 		w.must(err)
 		o := w.open(assemble(nil, []field{{"from", []byte("From: carol@health.gov.example\r\n")}}, cms.AES256GCM, der), "carol")
 		if o.Signature.Status != c.status || strings.Contains(string(o.Inner), "marker") != (name != "twice: one is enough") {

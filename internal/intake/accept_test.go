@@ -304,7 +304,7 @@ func (w *world) encryptTo(fields string, cipher cms.Cipher, uids ...string) stri
 	for _, uid := range uids {
 		to = append(to, cms.RecipientSpec{Cert: w.people[uid].Cert})
 	}
-	der, err := cms.Encrypt(rand.Reader, cipher, cms.Data, []byte("Content-Type: text/plain\r\n\r\n"+secretWord+"\r\n"), to)
+	der, err := cms.Encrypt(rand.Reader, cipher, cms.Data, to, []byte("Content-Type: text/plain\r\n\r\n"+secretWord+"\r\n"))
 	w.must(err)
 	return fields + "Content-Type: application/pkcs7-mime; smime-type=enveloped-data\nContent-Transfer-Encoding: base64\n\n" + base64Lines(der)
 }
@@ -387,7 +387,7 @@ func TestSignedInbound(t *testing.T) {
 	w := newWorld(t)
 	content := "Content-Type: text/plain\r\n\r\nsigned text\r\n"
 	id := w.people["bob"]
-	sig, err := cms.Sign(rand.Reader, []byte(content), true, []cms.SignerSpec{{Cert: id.Cert, Key: id.Key}}, cms.SignOptions{Time: time.Now()})
+	sig, err := cms.Sign(rand.Reader, true, []cms.SignerSpec{{Cert: id.Cert, Key: id.Key}}, cms.SignOptions{Time: time.Now()}, []byte(content))
 	w.must(err)
 	text := "From: bob@works.gov.example\nSubject: x\nMIME-Version: 1.0\nContent-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; micalg=sha-256; boundary=b\n\n--b\n" +
 		strings.ReplaceAll(content, "\r\n", "\n") + "\n--b\nContent-Type: application/pkcs7-signature\nContent-Transfer-Encoding: base64\n\n" + base64Lines(sig) + "\n--b--\n"

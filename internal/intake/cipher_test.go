@@ -26,7 +26,7 @@ func (w *world) cipher(b []byte) cms.Cipher {
 // among them, and the record says so.
 func TestCipherByReaders(t *testing.T) {
 	w := newWorld(t)
-	statement, err := cms.Sign(nil, nil, true, []cms.SignerSpec{{Cert: w.people["erin"].Cert, Key: w.people["erin"].Key}}, cms.SignOptions{Capabilities: cms.Capabilities()})
+	statement, err := cms.Sign(nil, true, []cms.SignerSpec{{Cert: w.people["erin"].Cert, Key: w.people["erin"].Key}}, cms.SignOptions{Capabilities: cms.Capabilities()}, nil)
 	w.must(err)
 	for uid, more := range map[string]string{
 		"alice": "replace: cmmpdCipherProfile\ncmmpdCipherProfile: gcm\n",
@@ -102,7 +102,7 @@ func TestCipherOfOwnCopies(t *testing.T) {
 // TestCipherOfClients: the record names the cipher that the author's client chose.
 func TestCipherOfClients(t *testing.T) {
 	w := newWorld(t)
-	der, err := cms.Encrypt(nil, cms.AES256GCM, cms.Data, []byte("Content-Type: text/plain\r\n\r\nx"), []cms.RecipientSpec{{Cert: w.people["alice"].Cert}, {Cert: w.people["carol"].Cert}})
+	der, err := cms.Encrypt(nil, cms.AES256GCM, cms.Data, []cms.RecipientSpec{{Cert: w.people["alice"].Cert}, {Cert: w.people["carol"].Cert}}, []byte("Content-Type: text/plain\r\n\r\nx"))
 	w.must(err)
 	_, err = w.submit("alice", "carol", "To: carol@health.gov.example\nSubject: x\nX-Classification: confidential\nMIME-Version: 1.0\n"+
 		"Content-Type: application/pkcs7-mime; smime-type=authEnveloped-data\nContent-Transfer-Encoding: base64\n\n"+base64Lines(der))

@@ -262,9 +262,11 @@ func checkCertID(v []byte, h crypto.Hash, c *x509.Certificate) error {
 	return nil
 }
 
-func sum(h crypto.Hash, b []byte) []byte {
+func sum(h crypto.Hash, content ...[]byte) []byte {
 	d := h.New()
-	d.Write(b)
+	for _, b := range content {
+		d.Write(b)
+	}
 	return d.Sum(nil)
 }
 

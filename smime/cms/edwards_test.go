@@ -63,7 +63,7 @@ func TestX25519(t *testing.T) {
 	}
 	plain := text(100)
 	for _, c := range []Cipher{AES256CBC, AES256GCM} {
-		der, err := Encrypt(nil, c, Data, plain, []RecipientSpec{{Cert: all["alice"].cert}, {Cert: cert}, {Cert: all["carol"].cert}})
+		der, err := Encrypt(nil, c, Data, []RecipientSpec{{Cert: all["alice"].cert}, {Cert: cert}, {Cert: all["carol"].cert}}, plain)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +106,7 @@ func TestX25519(t *testing.T) {
 	if _, err := NewKeyOpener(cert, all["carol"].key); mail.KindOf(err) != mail.Invalid {
 		t.Errorf("somebody else's key: %v", err)
 	}
-	if _, err := Encrypt(nil, AES256CBC, Data, plain, []RecipientSpec{{Cert: eddie(t).cert}}); mail.KindOf(err) != mail.Invalid {
+	if _, err := Encrypt(nil, AES256CBC, Data, []RecipientSpec{{Cert: eddie(t).cert}}, plain); mail.KindOf(err) != mail.Invalid {
 		t.Errorf("to a key that only signs: %v", err)
 	}
 }
@@ -173,7 +173,7 @@ func agreedMessage(t testing.TB, a agreement, curve ecdh.Curve, to *ecdh.PublicK
 		tlv(derExplicit, tlv(derExplicit|1, algorithm{a.kind, nil}.der(), tlv(derBitString, append([]byte{0}, point...)))),
 		ukm, algorithm{a.scheme, a.wrap.der()}.der(),
 		tlv(derSequence, tlv(derSequence, tlv(derExplicit, tlv(derOctetString, cert.SubjectKeyId)), tlv(derOctetString, wrapped))))
-	der, err = encryptCBC(nil, AES256CBC, key, Data, plain, pieces{small(2), tlv(derSet, ri)})
+	der, err = encryptCBC(nil, AES256CBC, key, Data, pieces{plain}, pieces{small(2), tlv(derSet, ri)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestX25519ByOpenSSL(t *testing.T) {
 	o := newOpenssl(t)
 	cert, key := xena(t)
 	plain := text(40)
-	der, err := Encrypt(nil, AES256CBC, Data, plain, []RecipientSpec{{Cert: cert}})
+	der, err := Encrypt(nil, AES256CBC, Data, []RecipientSpec{{Cert: cert}}, plain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestEd25519(t *testing.T) {
 	p, alice := eddie(t), people(t)["alice"]
 	content := text(60)
 	for _, detached := range []bool{true, false} {
-		der, err := Sign(nil, content, detached, []SignerSpec{{Cert: p.cert, Key: p.key}, {Cert: alice.cert, Key: alice.key}}, SignOptions{Time: time.Now()})
+		der, err := Sign(nil, detached, []SignerSpec{{Cert: p.cert, Key: p.key}, {Cert: alice.cert, Key: alice.key}}, SignOptions{Time: time.Now()}, content)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -269,7 +269,7 @@ func TestEd25519(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Sign(nil, content, true, []SignerSpec{{Cert: p.cert, Key: alice.key}}, SignOptions{}); mail.KindOf(err) != mail.Invalid {
+	if _, err := Sign(nil, true, []SignerSpec{{Cert: p.cert, Key: alice.key}}, SignOptions{}, content); mail.KindOf(err) != mail.Invalid {
 		t.Errorf("with another's key: %v", err)
 	}
 
@@ -305,7 +305,7 @@ func TestEd25519(t *testing.T) {
 func TestPSS(t *testing.T) {
 	o, alice := newOpenssl(t), people(t)["alice"]
 	content := text(60)
-	der, err := Sign(nil, content, false, []SignerSpec{{Cert: alice.cert, Key: alice.key, PSS: true}}, SignOptions{})
+	der, err := Sign(nil, false, []SignerSpec{{Cert: alice.cert, Key: alice.key, PSS: true}}, SignOptions{}, content)
 	if err != nil {
 		t.Fatal(err)
 	}

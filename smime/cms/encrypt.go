@@ -31,7 +31,7 @@ type RecipientSpec struct {
 	Transport KeyTransport // only for RSA
 }
 
-// Encrypt encrypts plain with a fresh key to all recipients, each named by issuer and
+// Encrypt encrypts plain, which may come in pieces, with a fresh key to all recipients, each named by issuer and
 // serial number, and returns the DER of a ContentInfo: EnvelopedData for an AES-CBC
 // cipher, AuthEnvelopedData for AES-GCM. Elliptic-curve keys get the content key by
 // ephemeral ECDH, the KDF's digest as strong as the curve, and AES-256 key wrap. rnd
@@ -39,7 +39,7 @@ type RecipientSpec struct {
 // RSA come from the system in any case.
 //
 // Errors are of kind Invalid (no recipient, a key that may not be used) or Internal.
-func Encrypt(rnd io.Reader, c Cipher, contentType OID, plain []byte, to []RecipientSpec) (der []byte, err error) {
+func Encrypt(rnd io.Reader, c Cipher, contentType OID, to []RecipientSpec, plain ...[]byte) (der []byte, err error) {
 	if c.KeySize() == 0 || c == TripleDES {
 		return nil, mail.E(mail.Unsupported, "the cipher is not supported", nil)
 	}
@@ -81,18 +81,18 @@ func Encrypt(rnd io.Reader, c Cipher, contentType OID, plain []byte, to []Recipi
 
 // encryptCBC makes an EnvelopedData that begins with head. The padding is that of RFC
 // 5652, section 6.3.
-func encryptCBC(rnd io.Reader, c Cipher, key []byte, contentType OID, plain []byte, head pieces) ([]byte, error) {
+func encryptCBC(rnd io.Reader, c Cipher, key []byte, contentType OID, plain, head pieces) ([]byte, error) {
 	iv, err := randomBytes(rnd, aes.BlockSize)
 	if err != nil {
 		return nil, err
 	}
 	cc := contentCipher{Cipher: c, iv: iv}
-	size := padded(len(plain))
-	padding := make([]byte, size-len(plain))
+	size := padded(plain.size())
+	padding := make([]byte, size-plain.size())
 	for i := range padding {
 		padding[i] = byte(len(padding))
 	}
-	content := wrap(derSequence, pieces{contentType.der(), cc.algorithm().der()}, wrap(derContext, pieces{plain, padding}))
+	content := wrap(derSequence, pieces{contentType.der(), cc.algorithm().der()}, wrap(derContext, plain, pieces{padding}))
 	out := contentInfo(EnvelopedData, wrap(derSequence, head, content)).join()
 	if err := cc.sealCBC(key, out[len(out)-size:]); err != nil {
 		clear(out) // it holds the plain text
@@ -102,7 +102,7 @@ func encryptCBC(rnd io.Reader, c Cipher, key []byte, contentType OID, plain []by
 }
 
 // encryptGCM makes an AuthEnvelopedData.
-func encryptGCM(rnd io.Reader, c Cipher, key []byte, contentType OID, plain, recipients []byte) ([]byte, error) {
+func encryptGCM(rnd io.Reader, c Cipher, key []byte, contentType OID, plain pieces, recipients []byte) ([]byte, error) {
 	nonce, err := randomBytes(rnd, gcmNonce)
 	if err != nil {
 		return nil, err
@@ -115,11 +115,11 @@ func encryptGCM(rnd io.Reader, c Cipher, key []byte, contentType OID, plain, rec
 		aad = setOf(derSet, [][]byte{contentTypeAttr})
 		attrs = pieces{setOf(derExplicit|1, [][]byte{contentTypeAttr})}
 	}
-	content := wrap(derSequence, pieces{contentType.der(), cc.algorithm().der()}, wrap(derContext, pieces{plain}))
+	content := wrap(derSequence, pieces{contentType.der(), cc.algorithm().der()}, wrap(derContext, plain))
 	tail := append(attrs, tlv(derOctetString, make([]byte, gcmTag))) // what follows the content
 	out := contentInfo(AuthEnvelopedData, wrap(derSequence, pieces{small(0), recipients}, content, tail)).join()
 	end := len(out) - tail.size()
-	if err := cc.sealGCM(key, out[end-len(plain):end], out[len(out)-gcmTag:], aad); err != nil {
+	if err := cc.sealGCM(key, out[end-plain.size():end], out[len(out)-gcmTag:], aad); err != nil {
 		clear(out) // it holds the plain text
 		return nil, err
 	}

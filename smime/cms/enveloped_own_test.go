@@ -57,7 +57,7 @@ func TestBERForms(t *testing.T) {
 	all := people(t)
 	plain := text(100)
 	for _, c := range []Cipher{AES256CBC, AES256GCM} {
-		der, err := Encrypt(nil, c, Data, plain, []RecipientSpec{{Cert: all["alice"].cert}, {Cert: all["carol"].cert}})
+		der, err := Encrypt(nil, c, Data, []RecipientSpec{{Cert: all["alice"].cert}, {Cert: all["carol"].cert}}, plain)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func TestBERForms(t *testing.T) {
 			}
 		}
 	}
-	der, err := Sign(nil, plain, false, []SignerSpec{{Cert: all["carol"].cert, Key: all["carol"].key}}, SignOptions{})
+	der, err := Sign(nil, false, []SignerSpec{{Cert: all["carol"].cert, Key: all["carol"].key}}, SignOptions{}, plain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func TestKeyAgreeForSeveral(t *testing.T) {
 		a := agreement{scheme: scheme, wrap: wrap, ukm: []byte("keying material")}
 		key := make([]byte, 32)
 		ri := keyAgreeOf(t, a, key, ecdh.P256(), carol.cert, henry.cert)
-		der, err := encryptCBC(nil, AES256CBC, key, Data, plain, pieces{small(2), tlv(derSet, ri)})
+		der, err := encryptCBC(nil, AES256CBC, key, Data, pieces{plain}, pieces{small(2), tlv(derSet, ri)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +163,7 @@ func TestTamperedMessages(t *testing.T) {
 	for _, c := range []Cipher{AES256CBC, AES256GCM} {
 		for _, content := range []OID{Data, SignedData} {
 			for _, who := range []string{"carol", "erin", "alice"} {
-				der, err := Encrypt(nil, c, content, plain, []RecipientSpec{{Cert: all[who].cert}})
+				der, err := Encrypt(nil, c, content, []RecipientSpec{{Cert: all[who].cert}}, plain)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -264,7 +264,7 @@ func (a away) DecryptKey(RSATransport, []byte, int) ([]byte, error) { return nil
 
 func TestOpenerThatCannotAnswer(t *testing.T) {
 	alice := people(t)["alice"]
-	der, err := Encrypt(nil, AES256CBC, Data, text(10), []RecipientSpec{{Cert: alice.cert}})
+	der, err := Encrypt(nil, AES256CBC, Data, []RecipientSpec{{Cert: alice.cert}}, text(10))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,10 +296,10 @@ func TestKeysThatMayNotBeUsed(t *testing.T) {
 	weak := selfSigned("weak", 1, small1024)
 	odd := selfSigned("odd", 2, p224)
 	for name, c := range map[string]*x509.Certificate{"1024": weak, "9001": &huge, "P-224": odd, "none": nil} {
-		if _, err := Encrypt(nil, AES256CBC, Data, nil, []RecipientSpec{{Cert: c}}); mail.KindOf(err) != mail.Invalid {
+		if _, err := Encrypt(nil, AES256CBC, Data, []RecipientSpec{{Cert: c}}, nil); mail.KindOf(err) != mail.Invalid {
 			t.Errorf("encrypt to %s: %v", name, err)
 		}
-		if _, err := Sign(nil, nil, true, []SignerSpec{{Cert: c, Key: small1024}}, SignOptions{}); mail.KindOf(err) != mail.Invalid {
+		if _, err := Sign(nil, true, []SignerSpec{{Cert: c, Key: small1024}}, SignOptions{}, nil); mail.KindOf(err) != mail.Invalid {
 			t.Errorf("sign with %s: %v", name, err)
 		}
 		if _, err := NewKeyOpener(c, small1024); mail.KindOf(err) != mail.Invalid {
@@ -309,13 +309,13 @@ func TestKeysThatMayNotBeUsed(t *testing.T) {
 	if _, err := NewKeyOpener(all["alice"].cert, all["bob"].key); mail.KindOf(err) != mail.Invalid {
 		t.Errorf("somebody else's key: %v", err)
 	}
-	if _, err := Sign(nil, nil, true, []SignerSpec{{Cert: all["carol"].cert, Key: all["erin"].key}}, SignOptions{}); mail.KindOf(err) != mail.Invalid {
+	if _, err := Sign(nil, true, []SignerSpec{{Cert: all["carol"].cert, Key: all["erin"].key}}, SignOptions{}, nil); mail.KindOf(err) != mail.Invalid {
 		t.Errorf("sign with somebody else's key: %v", err)
 	}
 	if _, err := Encrypt(nil, AES256CBC, Data, nil, nil); mail.KindOf(err) != mail.Invalid {
 		t.Errorf("to nobody: %v", err)
 	}
-	if _, err := Encrypt(nil, TripleDES, Data, nil, []RecipientSpec{{Cert: all["alice"].cert}}); mail.KindOf(err) != mail.Unsupported {
+	if _, err := Encrypt(nil, TripleDES, Data, []RecipientSpec{{Cert: all["alice"].cert}}, nil); mail.KindOf(err) != mail.Unsupported {
 		t.Errorf("with triple DES: %v", err)
 	}
 	ec, err := all["carol"].key.(*ecdsa.PrivateKey).ECDH()

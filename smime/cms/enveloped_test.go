@@ -144,7 +144,7 @@ func TestOpenSSLOpensOurs(t *testing.T) {
 				continue
 			}
 			plain := text(size)
-			der, err := Encrypt(nil, c, Data, plain, to)
+			der, err := Encrypt(nil, c, Data, to, plain)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -44,7 +44,7 @@ func FuzzParseEnveloped(f *testing.F) {
 	p := fixed(f)
 	k := p.opener(f)
 	for _, c := range []Cipher{AES256CBC, AES128GCM} {
-		b, err := Encrypt(nil, c, SignedData, []byte("content"), []RecipientSpec{{Cert: p.cert}})
+		b, err := Encrypt(nil, c, SignedData, []RecipientSpec{{Cert: p.cert}}, []byte("content"))
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -87,9 +87,9 @@ func FuzzParseSigned(f *testing.F) {
 	p := fixed(f)
 	f.Add(bare(f, p, []byte("content")))
 	for _, detached := range []bool{true, false} {
-		b, err := Sign(nil, []byte("content"), detached, []SignerSpec{{Cert: p.cert, Key: p.key}}, SignOptions{
+		b, err := Sign(nil, detached, []SignerSpec{{Cert: p.cert, Key: p.key}}, SignOptions{
 			Time: time.Unix(1795345000, 0), Capabilities: someCapabilities(),
-		})
+		}, []byte("content"))
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -117,6 +117,40 @@ func FuzzParseSigned(f *testing.F) {
 			if err == nil && got.Cert.Equal(p.cert) && string(content) != "content" {
 				t.Fatalf("a signature over %q", content)
 			}
+		}
+	})
+}
+
+// FuzzAttributes reads signed attributes as if their signature were good.
+func FuzzAttributes(f *testing.F) {
+	p := fixed(f)
+	label := &SecurityLabel{Policy: "1.2.3", Classification: 4, PrivacyMark: "x"}
+	der, err := Sign(nil, true, []SignerSpec{{Cert: p.cert, Key: p.key}}, SignOptions{
+		Time: time.Unix(1795345000, 0), Capabilities: Capabilities(), Label: label,
+	}, []byte("content"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	s, err := ParseSigned(der, Limits{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(s.Signers[0].attrs)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		attrs, err := parseAttributes(b)
+		if err != nil {
+			return
+		}
+		r := SignerResult{Cert: p.cert}
+		_ = r.readAttributes(b, Data, sum(crypto.SHA256, []byte("content")))
+		caps, err := attrs.capabilities()
+		if err == nil {
+			AbilitiesOf(caps)
+		}
+		_, _ = attrs.signingTime()
+		_, _ = attrs.namesCertificate(p.cert)
+		if l, err := attrs.one(oidAttrSecurityLabel); err == nil && l != nil {
+			_, _ = parseSecurityLabel(l)
 		}
 	})
 }

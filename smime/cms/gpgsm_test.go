@@ -88,9 +88,9 @@ func TestGpgsm(t *testing.T) {
 	if got, err := e.Decrypt(all["alice"].opener(t)); err != nil || !bytes.Equal(got, plain) {
 		t.Errorf("what gpgsm encrypted: %v", err)
 	}
-	der, err := Encrypt(nil, AES256CBC, Data, plain, []RecipientSpec{
+	der, err := Encrypt(nil, AES256CBC, Data, []RecipientSpec{
 		{Cert: all["carol"].cert}, {Cert: all["alice"].cert, Transport: PKCS1v15}, {Cert: all["bob"].cert},
-	})
+	}, plain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestGpgsm(t *testing.T) {
 		if err != nil || !got.Cert.Equal(all["alice"].cert) || !got.SignedAttributes {
 			t.Errorf("what gpgsm signed, detached %v: %v", detached, err)
 		}
-		der, err := Sign(nil, plain, detached, []SignerSpec{{Cert: all["alice"].cert, Key: all["alice"].key}}, SignOptions{Time: time.Now()})
+		der, err := Sign(nil, detached, []SignerSpec{{Cert: all["alice"].cert, Key: all["alice"].key}}, SignOptions{Time: time.Now()}, plain)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,7 +25,7 @@ func TestSecurityLabel(t *testing.T) {
 			{Type: "1.2.3.4", Value: small(1)}, {Type: "1.2.3.5", Value: tlv(derSequence, small(1), null())},
 		}}, ""},
 	} {
-		der, err := Sign(nil, []byte("x"), false, []SignerSpec{{Cert: carol.cert, Key: carol.key}}, SignOptions{Label: &c.label})
+		der, err := Sign(nil, false, []SignerSpec{{Cert: carol.cert, Key: carol.key}}, SignOptions{Label: &c.label}, []byte("x"))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -47,7 +47,7 @@ func TestSecurityLabel(t *testing.T) {
 		"a category without a type": {Policy: policy, Categories: []SecurityCategory{{Value: small(1)}}}, "a category without a value": {Policy: policy, Categories: []SecurityCategory{{Type: policy}}},
 		"too many categories": {Policy: policy, Categories: make([]SecurityCategory, maxCategories+1)},
 	} {
-		if _, err := Sign(nil, []byte("x"), false, []SignerSpec{{Cert: carol.cert, Key: carol.key}}, SignOptions{Label: &l}); mail.KindOf(err) != mail.Invalid {
+		if _, err := Sign(nil, false, []SignerSpec{{Cert: carol.cert, Key: carol.key}}, SignOptions{Label: &l}, []byte("x")); mail.KindOf(err) != mail.Invalid {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

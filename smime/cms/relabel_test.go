@@ -61,7 +61,7 @@ func TestRelabelled(t *testing.T) {
 		if who == "bob" {
 			spec.Transport = PKCS1v15
 		}
-		gcm, err := Encrypt(nil, AES256GCM, Data, plain, []RecipientSpec{spec})
+		gcm, err := Encrypt(nil, AES256GCM, Data, []RecipientSpec{spec}, plain)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +88,7 @@ func TestRelabelled(t *testing.T) {
 				}
 			}
 		}
-		cbc, err := Encrypt(nil, AES256CBC, Data, plain, []RecipientSpec{spec})
+		cbc, err := Encrypt(nil, AES256CBC, Data, []RecipientSpec{spec}, plain)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +115,7 @@ func BenchmarkFailures(b *testing.B) {
 		if who == "bob" {
 			spec.Transport = PKCS1v15
 		}
-		der, err := Encrypt(nil, AES256CBC, Data, plain, []RecipientSpec{spec})
+		der, err := Encrypt(nil, AES256CBC, Data, []RecipientSpec{spec}, plain)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -31,7 +31,7 @@ type SignOptions struct {
 	Label        *SecurityLabel      // the ESS security label; nil: left out
 }
 
-// Sign signs content and returns the DER of ContentInfo(SignedData), without the
+// Sign signs content, which may come in pieces, and returns the DER of ContentInfo(SignedData), without the
 // content if detached. RSA keys sign with SHA-256; ECDSA keys with the digest of their
 // curve's size; Ed25519 keys with SHA-512 (RFC 8419, section 3). Each signature covers content-type,
 // message-digest, signing-time, signingCertificateV2, SMIMECapabilities and the ESS security
@@ -39,7 +39,7 @@ type SignOptions struct {
 //
 // Errors are of kind Invalid (no signer, a key that may not be used, a label that is
 // none), or what the key itself said.
-func Sign(rnd io.Reader, content []byte, detached bool, signers []SignerSpec, o SignOptions) (der []byte, err error) {
+func Sign(rnd io.Reader, detached bool, signers []SignerSpec, o SignOptions, content ...[]byte) (der []byte, err error) {
 	if o.ContentType == "" {
 		o.ContentType = Data
 	}
@@ -52,7 +52,7 @@ func Sign(rnd io.Reader, content []byte, detached bool, signers []SignerSpec, o 
 		if err != nil {
 			return nil, mail.E(mail.Invalid, "the signing key cannot be used", err)
 		}
-		info, err := s.sign(cryptoRand(rnd), h, sum(h, content), o)
+		info, err := s.sign(cryptoRand(rnd), h, sum(h, content...), o)
 		if err != nil {
 			return nil, err
 		}
@@ -66,7 +66,7 @@ func Sign(rnd io.Reader, content []byte, detached bool, signers []SignerSpec, o 
 	version := byte(1)
 	encap := pieces{o.ContentType.der()}
 	if !detached {
-		encap = append(encap, wrap(derExplicit, wrap(derOctetString, pieces{content}))...)
+		encap = append(encap, wrap(derExplicit, wrap(derOctetString, content))...)
 	}
 	if o.ContentType != Data {
 		version = 3

@@ -119,9 +119,9 @@ func TestOpenSSLVerifiesOurs(t *testing.T) {
 					signers = append(signers, SignerSpec{Cert: all[n].cert, Key: all[n].key})
 				}
 				content := text(size)
-				der, err := Sign(nil, content, detached, signers, SignOptions{
+				der, err := Sign(nil, detached, signers, SignOptions{
 					Time: now, Capabilities: someCapabilities(), Certificates: []*x509.Certificate{all["eve"].cert, all["alice"].cert},
-				})
+				}, content)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -162,7 +162,7 @@ func TestTamperedSignatures(t *testing.T) {
 	o := newOpenssl(t)
 	all := people(t)
 	content := []byte("Content-Type: text/plain\r\n\r\npay 10 dollars\r\n")
-	ours, err := Sign(nil, content, false, []SignerSpec{{Cert: all["carol"].cert, Key: all["carol"].key}}, SignOptions{Time: time.Now()})
+	ours, err := Sign(nil, false, []SignerSpec{{Cert: all["carol"].cert, Key: all["carol"].key}}, SignOptions{Time: time.Now()}, content)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestSignedLimitsAndKinds(t *testing.T) {
 // content of another that has none, carry a good signature, and must not pass.
 func TestAttributesAsContent(t *testing.T) {
 	carol := people(t)["carol"]
-	der, err := Sign(nil, []byte("real"), true, []SignerSpec{{Cert: carol.cert, Key: carol.key}}, SignOptions{})
+	der, err := Sign(nil, true, []SignerSpec{{Cert: carol.cert, Key: carol.key}}, SignOptions{}, []byte("real"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -373,7 +373,7 @@ func (panics) DecryptKey(RSATransport, []byte, int) ([]byte, error) { panic("boo
 func TestCertificatesOfOneName(t *testing.T) {
 	carol, eve := people(t)["carol"], people(t)["eve"]
 	twin := selfSigned("carol", carol.cert.SerialNumber.Int64(), eve.key)
-	der, err := Sign(nil, []byte("x"), false, []SignerSpec{{Cert: carol.cert, Key: carol.key}}, SignOptions{})
+	der, err := Sign(nil, false, []SignerSpec{{Cert: carol.cert, Key: carol.key}}, SignOptions{}, []byte("x"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -380,7 +380,7 @@ func profileTables(t *testing.T) string {
 
 	head("signed by us, verified by")
 	for _, name := range []string{"alice", "carol", "erin"} {
-		der, err := cms.Sign(nil, plain, false, []cms.SignerSpec{{Cert: p.people[name].Cert, Key: p.people[name].Key}}, cms.SignOptions{Time: time.Now(), Certificates: []*x509.Certificate{p.ca.Cert}})
+		der, err := cms.Sign(nil, false, []cms.SignerSpec{{Cert: p.people[name].Cert, Key: p.people[name].Key}}, cms.SignOptions{Time: time.Now(), Certificates: []*x509.Certificate{p.ca.Cert}}, plain)
 		if err != nil {
 			t.Fatal(err)
 		}
