@@ -16,21 +16,10 @@ const maxCertificates = 64
 
 // judged is one certificate of a candidate with what trust says about it.
 type judged struct {
-	cert   *x509.Certificate // nil: not readable
+	cert   *x509.Certificate // nil: not readable, or err
+	source string
+	err    error // the source could not be asked
 	result trust.Result
-}
-
-// judge checks all certificates of c for encryption.
-func (g *Gateway) judge(c Candidate) []judged {
-	var out []judged
-	for _, cert := range g.certificates(c) {
-		if cert == nil {
-			out = append(out, judged{})
-			continue
-		}
-		out = append(out, judged{cert, g.o.Trust.Check(cert, trust.Encrypt, c.binding())})
-	}
-	return out
 }
 
 // certificates are those of c, each once, maxCertificates at most; nil stands for one that cannot be read.
@@ -65,18 +54,18 @@ func (c Candidate) binding() trust.Binding {
 // error is of kind Refused, with a sentence that names the address and the most
 // telling reason; or Unavailable, where our revocation data is too old to decide.
 func (g *Gateway) Choose(c Candidate) (Usable, error) {
-	all := g.judge(c)
-	var best *x509.Certificate
-	for _, j := range all {
-		if j.result.Usable && (best == nil || newer(j.cert, best)) {
-			best = j.cert
+	all := g.find(c)
+	var best *judged
+	for i, j := range all {
+		if j.result.Usable && (best == nil || newer(j.cert, best.cert)) {
+			best = &all[i]
 		}
 	}
 	if best == nil {
 		return Usable{}, unusable(c.Address, all)
 	}
-	u := Usable{Candidate: c, Cert: best}
-	u.GCM, u.Transport = g.reads(c, best)
+	u := Usable{Candidate: c, Cert: best.cert, Source: best.source, Policies: best.result.Policies}
+	u.GCM, u.Transport = g.reads(c, best.cert)
 	return u, nil
 }
 
@@ -97,6 +86,11 @@ var telling = []trust.Failure{
 func unusable(a mail.Address, all []judged) error {
 	if len(all) == 0 {
 		return mail.E(mail.Refused, show(a)+" has no certificate", nil)
+	}
+	for _, j := range all {
+		if j.err != nil {
+			return mail.E(mail.Unavailable, "it cannot be found out now whether "+show(a)+" has a certificate", fmt.Errorf("%s: %w", j.source, j.err))
+		}
 	}
 	for _, f := range telling {
 		for _, j := range all {

@@ -97,7 +97,7 @@ func (g *Gateway) coverage(e *cms.Enveloped) *coverage {
 // claim marks the recipients that are person and says whether they can open the
 // message. Otherwise it says why not.
 func (c *coverage) claim(person Candidate) (covered bool, why error) {
-	all := c.g.judge(person)
+	all := c.g.find(person)
 	why = unusable(person.Address, all)
 	for _, j := range all {
 		if j.result.Usable {

@@ -19,6 +19,9 @@ import (
 // Options of a Gateway.
 type Options struct {
 	Trust *trust.Verifier // nil: no certificate is trusted
+	// Pinned are the certificates that an administrator laid down for an address; may be nil.
+	Pinned  func(a mail.Address) []*x509.Certificate
+	Sources []Source // asked in order for those of whom the directory has no certificate that can be used
 	// Signers returns the domain signing authority of a domain (RFC 3183), by which
 	// what the gateway seals is signed inside; nil or false: none.
 	Signers func(domain string) (cms.SignerSpec, bool)
@@ -65,6 +68,8 @@ type Candidate struct {
 type Usable struct {
 	Candidate
 	Cert      *x509.Certificate
+	Source    string           // FromDirectory, FromPin, or a Source's name
+	Policies  []string         // under which Cert was found good; see trust.Result
 	GCM       bool             // AES-256-GCM; AES-256-CBC everybody reads
 	Transport cms.KeyTransport // of an RSA key; an elliptic curve's agrees on a key either way
 }

@@ -226,8 +226,17 @@ func (p *platform) openGateway(ctx context.Context) (*smime.Gateway, error) {
 		}
 		signers[s.Domain] = cms.SignerSpec{Cert: certs[0], Key: key}
 	}
+	pinned, err := p.cfg.Trust.pinned()
+	if err != nil {
+		return nil, fmt.Errorf("trust: pins: %w", err)
+	}
+	sources, closeSources, err := p.cfg.Trust.sources(p.log)
+	p.onClose(closeSources)
+	if err != nil {
+		return nil, fmt.Errorf("trust: authorities: %w", err)
+	}
 	return smime.New(smime.Options{
-		Trust: verifier, Log: p.log,
+		Trust: verifier, Pinned: pinned, Sources: sources, Log: p.log,
 		Signers: func(domain string) (cms.SignerSpec, bool) { s, ok := signers[domain]; return s, ok },
 	}), nil
 }

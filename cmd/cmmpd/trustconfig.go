@@ -23,6 +23,9 @@ type trustConfig struct {
 	Cache            string           `toml:"cache"`
 	LastKnownGood    pause            `toml:"last-known-good"`
 	Policies         []policiesConfig `toml:"policies"`
+
+	Authorities []authorityConfig `toml:"authorities"`
+	Pins        []pinConfig       `toml:"pins"`
 }
 
 // policiesConfig are the certificate policies that are accepted under an anchor.
@@ -60,6 +63,7 @@ func (t *trustConfig) check(f *tomlFile) {
 	if d := time.Duration(t.Refresh); d < time.Minute || d > 7*24*time.Hour {
 		f.bad("trust.refresh", "%v is not between 1m and 168h", d)
 	}
+	t.checkSources(f)
 	for i := range t.Policies {
 		p, key := &t.Policies[i], fmt.Sprintf("trust.policies[%d]", i)
 		f.file(key+".anchor", &p.Anchor)

@@ -17,6 +17,7 @@ type SlapdOptions struct {
 	LDIF          string // the entries
 	CA, Cert, Key string // PEM files; the certificate names 127.0.0.1
 	RootPassword  string // of its rootdn, who may change entries; empty: nobody may
+	Public        bool   // everybody may read, without TLS and without a name, as in an authority's directory
 }
 
 // Slapd is OpenLDAP's server on this machine, for one test. Its folder is the test's.
@@ -56,12 +57,16 @@ func StartSlapd(t testing.TB, o SlapdOptions) *Slapd {
 	if o.RootPassword != "" {
 		root = "\nrootpw " + o.RootPassword
 	}
-	s.conf = write("slapd.conf", strings.NewReplacer(
+	public := strings.NewReplacer()
+	if o.Public {
+		public = strings.NewReplacer("\nsecurity ssf=128", "", "\ndisallow bind_anon", "", "\nrequire authc", "", "by users read by * none", "by * read")
+	}
+	s.conf = write("slapd.conf", public.Replace(strings.NewReplacer(
 		"/etc/ldap/schema/cmmpd.schema", write("cmmpd.schema", read("cmmpd.schema")),
 		"/etc/ldap/tls/ca.pem", o.CA, "/etc/ldap/tls/server.pem", o.Cert, "/etc/ldap/tls/server.key", o.Key,
 		"/run/slapd/slapd.pid", filepath.Join(dir, "slapd.pid"), "/var/lib/ldap", filepath.Join(dir, "db"),
 		"\ndirectory ", root+"\ndirectory ",
-	).Replace(read("slapd.conf")))
+	).Replace(read("slapd.conf"))))
 	if out, err := exec.Command(Need(t, "slapadd"), "-q", "-f", s.conf, "-l", write("entries.ldif", o.LDIF)).CombinedOutput(); err != nil {
 		t.Fatalf("slapadd: %v\n%s", err, out)
 	}
