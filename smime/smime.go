@@ -69,7 +69,6 @@ type Usable struct {
 	Candidate
 	Cert      *x509.Certificate
 	Source    string           // FromDirectory, FromPin, or a Source's name
-	Policies  []string         // under which Cert was found good; see trust.Result
 	GCM       bool             // AES-256-GCM; AES-256-CBC everybody reads
 	Transport cms.KeyTransport // of an RSA key; an elliptic curve's agrees on a key either way
 }

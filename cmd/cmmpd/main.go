@@ -39,6 +39,8 @@ func commands() []command {
 		{"restore", "make a platform of a backup", restoreCommand},
 		{"smime inspect", "say how a message is protected, and for whom", smimeInspect},
 		{"smime certificate", "say whether a certificate may be used, step by step", smimeCertificate},
+		{"smime history", "show which certificates mail was sealed to, from an exported audit log", smimeHistory},
+		{"smime counts", "count a year's certificates by type", smimeCounts},
 		{"smime verify", "check a message's signature, step by step", smimeVerify},
 		{"audit export", "write the audit log to stdout", auditExport},
 		{"audit verify", "verify an audit log, a copy of it, or an export bundle", auditVerify},

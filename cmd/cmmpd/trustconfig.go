@@ -28,8 +28,10 @@ type trustConfig struct {
 	Pins        []pinConfig       `toml:"pins"`
 }
 
-// policiesConfig are the certificate policies that are accepted under an anchor.
+// policiesConfig are the certificate policies that are accepted under an anchor, and what
+// certificates of them are called in counts.
 type policiesConfig struct {
+	Name   string   `toml:"name"`
 	Anchor string   `toml:"anchor"`
 	Accept []string `toml:"accept"`
 }

@@ -61,7 +61,7 @@ func TestTrustFromConfiguration(t *testing.T) {
 		`intermediates = []`, `intermediates = ["pki/sub.pem"]`,
 		`fetch-hosts = []`, `fetch-hosts = ["`+strings.TrimPrefix(server.URL, "http://")+`"]`,
 		`internal-networks = []`, `internal-networks = ["127.0.0.0/8"]`,
-		"#[[trust.policies]]\n#anchor = \"pki/hongkongpost-root-2.pem\"\n#accept", "[[trust.policies]]\nanchor = \"pki/ca.pem\"\naccept = [\"1.2.3.4.*\"] #",
+		"#[[trust.policies]]\n", "[[trust.policies]]\nname = \"e-Cert (Organisational)\"\nanchor = \"pki/ca.pem\"\naccept = [\"1.2.3.4.*\"]\n",
 	).Replace)
 	rootList, err := root.CRL(time.Hour)
 	must(err)
@@ -122,6 +122,24 @@ func TestTrustPolicyComplaints(t *testing.T) {
 		}))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", accept, err)
+		}
+	}
+}
+
+func TestTrustSourceComplaints(t *testing.T) {
+	for block, want := range map[string]string{
+		"[[trust.authorities]]\nname = \"\"\nurl = \"ldap://x\"\nbase = \"c=HK\"":                       "empty or taken",
+		"[[trust.authorities]]\nname = \"pinned\"\nurl = \"ldap://x\"\nbase = \"c=HK\"":                 "empty or taken",
+		"[[trust.authorities]]\nname = \"CA\"\nurl = \"http://x\"\nbase = \"c=HK\"":                     "neither ldaps nor ldap",
+		"[[trust.authorities]]\nname = \"CA\"\nurl = \"ldap://x\"\nbase = \"Hong Kong\"":                "distinguished name",
+		"[[trust.authorities]]\nname = \"CA\"\nurl = \"ldap://x\"\nbase = \"c=HK\"\nmail = \"m)(x=*\"":  "not the name of an attribute",
+		"[[trust.authorities]]\nname = \"CA\"\nurl = \"ldaps://x\"\nbase = \"c=HK\"\nca = \"none.pem\"": "no such file",
+		"[[trust.pins]]\naddress = \"bob\"\ncertificate = \"pki/ca.pem\"":                               "not an address",
+		"[[trust.pins]]\naddress = \"bob@x.example\"\ncertificate = \"none.pem\"":                       "no such file",
+	} {
+		_, err := loadConfig(exampleDir(t, func(s string) string { return strings.Replace(s, "[policy]\n", block+"\n\n[policy]\n", 1) }))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", block, err)
 		}
 	}
 }

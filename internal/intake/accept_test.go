@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"cmmpd/audit"
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
+	"cmmpd/smime"
 	"cmmpd/smime/cms"
 )
 
@@ -176,6 +179,17 @@ func TestSealed(t *testing.T) {
 	if len(e) != 1 || e[0].Type != audit.MailSealed || e[0].Actor != "alice" || e[0].Detail["label"] != "confidential" || e[0].Detail["source"] != "subject" ||
 		e[0].Detail["to"] != "bob@works.gov.example carol@health.gov.example" {
 		t.Errorf("record %+v", e)
+	}
+	var readers []string
+	for i := range 3 { // bob, carol and the author
+		part := strings.Split(e[0].Detail[fmt.Sprintf("reader.%d", i+1)], " | ")
+		if len(part) != 4 || len(part[0]) != 64 || part[1] != smime.FromDirectory || part[2] == "" {
+			t.Fatalf("reader %d: %q", i, part)
+		}
+		readers = append(readers, part[3])
+	}
+	if slices.Sort(readers); strings.Join(readers, " ") != "alice@works.gov.example bob@works.gov.example carol@health.gov.example" {
+		t.Errorf("readers %q", readers)
 	}
 	for _, ev := range e {
 		for _, v := range ev.Detail {

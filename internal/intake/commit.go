@@ -59,6 +59,7 @@ func (in *Intake) record(p *passage) {
 	case p.decision.Action == policy.Seal:
 		e.Type = audit.MailSealed
 		e.Detail["cipher"] = p.ciphers()
+		p.readers(e.Detail)
 	case p.protection.Enveloped != nil:
 		e.Detail["cipher"] = p.protection.Enveloped.Cipher.String() // its author's choice
 	}

@@ -21,10 +21,11 @@ type policyInput struct {
 	inhibitMapping bool
 }
 
-// accepts compares with the accepted policies. One that ends in ".*" stands for all
-// below it: many authorities put the version of their practice statement into the last arc.
-func (in *policyInput) accepts(policy string) bool {
-	return slices.ContainsFunc(in.accepted, func(a string) bool {
+// PolicyAmong says whether a list such as Options.Policies has, names the policy. One that
+// ends in ".*" stands for all below it: many authorities put the version of their practice
+// statement into the last arc.
+func PolicyAmong(list []string, policy string) bool {
+	return slices.ContainsFunc(list, func(a string) bool {
 		above, all := strings.CutSuffix(a, "*")
 		return policy == a || all && strings.HasPrefix(policy, above)
 	})
@@ -36,6 +37,20 @@ func CheckPolicy(s string) error {
 		return fmt.Errorf("%q is not an object identifier, nor one followed by \".*\"", s)
 	}
 	return nil
+}
+
+// TypeOf is the type of a certificate for statistics: the first policy that it names, an
+// object identifier; or its issuer's name where it names none.
+func TypeOf(c *x509.Certificate) string {
+	for _, p := range c.Policies {
+		if s := p.String(); s != anyPolicy {
+			return s
+		}
+	}
+	if c.Issuer.CommonName != "" {
+		return c.Issuer.CommonName
+	}
+	return c.Issuer.String()
 }
 
 // policyNode is one node of the policy graph of RFC 9618: a policy at one depth. The
@@ -213,7 +228,7 @@ func (p *policies) wrapUp() ([]string, error) {
 		if slices.Contains(valid, anyPolicy) {
 			valid = p.in.accepted
 		} else {
-			valid = slices.DeleteFunc(valid, func(s string) bool { return !p.in.accepts(s) })
+			valid = slices.DeleteFunc(valid, func(s string) bool { return !PolicyAmong(p.in.accepted, s) })
 		}
 	}
 	if p.explicit == 0 && len(valid) == 0 {

@@ -64,9 +64,9 @@ func TestPoliciesOfAnAnchor(t *testing.T) {
 }
 
 func TestCheckPolicy(t *testing.T) {
-	in := policyInput{accepted: []string{"1.2.3.*", "1.4"}}
+	list := []string{"1.2.3.*", "1.4"}
 	for policy, want := range map[string]bool{"1.2.3.4": true, "1.2.3.4.5": true, "1.2.3": false, "1.2.30": false, "1.4": true, "1.4.1": false} {
-		if in.accepts(policy) != want {
+		if PolicyAmong(list, policy) != want {
 			t.Error(policy)
 		}
 	}

@@ -1,0 +1,39 @@
+package intake
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"strings"
+
+	"cmmpd/smime/trust"
+)
+
+// readers adds to a record which certificate was used for whom, each reader once:
+// "reader.1" and so on, of which each is the SHA-256 of the certificate, where it was
+// found, its type and the reader's address, with " | " between them. The history of
+// certificates is read from these (docs/operations.md).
+func (p *passage) readers(detail map[string]string) {
+	seen := map[string]bool{}
+	for _, e := range p.envelopes {
+		for _, u := range e.readers {
+			if u.Cert == nil || seen[u.Address.Key()] {
+				continue
+			}
+			seen[u.Address.Key()] = true
+			if len(seen) > maxListed {
+				continue
+			}
+			sum := sha256.Sum256(u.Cert.Raw)
+			detail["reader."+strconv.Itoa(len(seen))] = strings.Join([]string{
+				hex.EncodeToString(sum[:]), plain(u.Source), plain(trust.TypeOf(u.Cert)), u.Address.String(),
+			}, " | ")
+		}
+	}
+	if len(seen) > maxListed {
+		detail["readers"] = strconv.Itoa(len(seen))
+	}
+}
+
+// plain keeps a name out of the way of what separates the parts.
+func plain(s string) string { return strings.ReplaceAll(s, "|", "/") }
