@@ -199,7 +199,7 @@ func (s *Store) update(e *event) {
 		m.name = e.name
 	}
 	m.deleted = m.deleted || e.deleted
-	m.account.search.gone.Add(int64(len(e.gone)))
+	e.account.search.gone.Add(int64(len(e.gone)))
 	if m.name != "" && len(e.added)+len(e.gone) > 0 { // somebody has it open
 		s.searcher.look(m)
 	}

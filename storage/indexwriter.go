@@ -16,6 +16,8 @@ const (
 	flushAfter = 2 * time.Second
 	flushBytes = 16 << 20
 	maxPending = 96 << 20
+
+	releaseEvery = time.Minute // memory that the file's pages take
 )
 
 // indexWriter writes the index behind the commits.
@@ -62,11 +64,18 @@ func (w *indexWriter) loop() {
 	defer close(w.ended)
 	timer := time.NewTimer(flushAfter)
 	timer.Stop()
+	release := time.NewTicker(releaseEvery)
+	defer release.Stop()
 	for {
 		var reply chan error
 		select {
 		case <-w.quit:
 			return
+		case <-release.C:
+			if err := w.store.index.Release(); err != nil {
+				w.store.o.Log.Warn("memory of the index is not given back", "error", err)
+			}
+			continue
 		case <-w.full:
 		case reply = <-w.now:
 		case <-w.work:

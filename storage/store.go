@@ -55,7 +55,8 @@ type Options struct {
 	// was told yet. It must not block. It is called again with each change until a Delivery says that it tells.
 	Warn func(Warning)
 
-	migrationBatch int // how many records one commit of a migration looks at
+	migrationBatch int                               // how many records one commit of a migration looks at
+	index          func(engine.Engine) engine.Engine // what stands before the index, for tests to make it fail; nothing
 }
 
 // Defaults are the Options with the defaults in place.
@@ -226,7 +227,11 @@ func (s *Store) open() (version int, err error) {
 	if err != nil {
 		return 0, mail.E(mail.Corrupt, "", fmt.Errorf("the index %s cannot be read; move it away, and it is made again from the segments, or restore the last backup: %w", filepath.Join(dir, indexFile), err))
 	}
-	s.index, s.kv = bolt, engine.NewBehind(bolt)
+	s.index = bolt
+	if s.o.index != nil {
+		s.index = s.o.index(bolt)
+	}
+	s.kv = engine.NewBehind(s.index)
 	if err := fsys.SyncDir(dir); err != nil { // the flush that belongs to a renaming may have failed
 		return 0, err
 	}

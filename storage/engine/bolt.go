@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"cmmpd/internal/durable"
 	"cmmpd/internal/mail"
@@ -249,6 +250,22 @@ func (e *Bolt) Update(f func(Writer) error) error {
 			}
 			return err
 		})
+	})
+}
+
+// Release satisfies Engine. Pages of the file that were read stay mapped until somebody else needs the memory, and count as
+// the program's until then. In the page cache they stay, so reading them again is quick.
+func (e *Bolt) Release() error {
+	return e.db.View(func(*bbolt.Tx) error { // while it runs the file is not mapped anew
+		st, err := os.Stat(e.db.Path())
+		if err != nil {
+			return err
+		}
+		size := uintptr(max(st.Size(), 0))
+		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, e.db.Info().Data, size, unix.MADV_DONTNEED); errno != 0 {
+			return errno
+		}
+		return nil
 	})
 }
 

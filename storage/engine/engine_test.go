@@ -84,6 +84,9 @@ func conformance(t *testing.T, open func(testing.TB, string) Engine) {
 		if got := scan("a", "a15"); got != "a2=2 a3= " {
 			t.Errorf("scan a from a15: %q", got)
 		}
+		if err := e.Release(); err != nil {
+			t.Fatal(err)
+		}
 		if got := scan("", "b"); got != "stop=! " {
 			t.Errorf("scan from b: %q", got)
 		}

@@ -3,9 +3,10 @@
 package e2e
 
 import (
-	"bytes"
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -163,39 +164,104 @@ func (s *site) verifyAudit() {
 	}
 }
 
-// TestFlushFails has flushes fail under load: the program must stop acknowledging and end, and the next start must find
-// everything that was acknowledged.
-func TestFlushFails(t *testing.T) {
+// TestWritesFail has flushes and writes fail under load, of the log and of the index: the program must stop acknowledging and
+// end, and the next start must find everything that was acknowledged.
+func TestWritesFail(t *testing.T) {
 	strace := testkit.Need(t, "strace")
 	s := newSite(t, "--bench-users", fmt.Sprint(crashUsers))
 	s.prepare()
 	l := newLedger()
-	for round, when := range []string{"1", "7", "20+"} { // which flush of each thread fails
+	index, segment := s.path("store", "index.db"), s.path("store", "segments", "00000001.seg")
+	for round, f := range []fault{
+		{"fdatasync", "EIO:when=1", ""},
+		{"fdatasync", "EIO:when=7", ""},
+		{"fdatasync", "EIO:when=20+", ""},
+		{"pwrite64", "EIO:when=3", segment},
+		{"fdatasync", "EIO:when=1", index},
+		{"pwrite64", "EIO:when=1", index},
+		{"pwrite64", "EIO:when=4", index},
+	} {
 		s.load(l, round, 200, func() {
-			var words bytes.Buffer
-			inject := exec.Command(strace, "-f", "-qq", "-o", filepath.Join(t.TempDir(), "trace"), "-e", "trace=fdatasync",
-				"-e", "inject=fdatasync:error=EIO:when="+when, "-p", fmt.Sprint(s.cmd.Process.Pid))
-			inject.Stderr = &words
-			if err := inject.Start(); err != nil {
-				t.Fatal(err)
-			}
+			end := s.inject(strace, f)
 			s.ended()
-			if err := inject.Wait(); err != nil && strings.Contains(words.String(), "not permitted") {
-				t.Skipf("skipped: strace may not look at other programs here: %s", words.String())
-			}
+			end()
 		})
 		s.start()
 		if c := s.counts(); len(c.Problems) > 0 {
 			t.Errorf("round %d: %v", round, c.Problems)
 		}
 		more := l.verify(s, round)
-		t.Logf("round %d: %d acts acknowledged, all done once; %d more done without an answer", round, l.acked, more)
+		t.Logf("%s of %q fails (%s): %d acts acknowledged, all done once; %d more done without an answer", f.call, f.path, f.error, l.acked, more)
 	}
 	s.stop(syscall.SIGTERM)
 	if code, out := s.code("check", "--deep", "--config", s.path("cmmpd.toml")); code != 0 {
 		t.Errorf("check --deep: %d %s", code, out)
 	}
 	s.verifyAudit()
+}
+
+// TestIndexFull has every write to the index find no space, while the log has some: mail is taken and read, and the index is
+// written when there is space again.
+func TestIndexFull(t *testing.T) {
+	strace := testkit.Need(t, "strace")
+	s := newSite(t, "--bench-users", fmt.Sprint(crashUsers))
+	s.prepare()
+	l := newLedger()
+	s.load(l, 0, 200, func() { s.stop(syscall.SIGTERM) })
+	s.start()
+	l.verify(s, 0)
+	end := s.inject(strace, fault{"pwrite64", "ENOSPC:when=1+", s.path("store", "index.db")})
+	for i := range 40 {
+		id := fmt.Sprintf("full-%d", i)
+		l.create(id, i%crashUsers, inbox)
+		if code := s.sendBench(t, i%crashUsers, id); code != 0 {
+			t.Fatalf("mail is refused with %d", code)
+		}
+		l.delivered(id, inbox)
+		time.Sleep(100 * time.Millisecond) // the index is written after two seconds
+	}
+	l.verify(s, 1)
+	if !strings.Contains(s.log.String(), "no space for the index") {
+		t.Error("nobody noticed")
+	}
+	end()
+	s.stop(syscall.SIGTERM) // writes the index
+	s.start()
+	l.verify(s, 2)
+	if c := s.counts(); len(c.Problems) > 0 {
+		t.Error(c.Problems)
+	}
+}
+
+// fault is a system call that fails, as strace is told; of one file if there is a path.
+type fault struct{ call, error, path string }
+
+// inject has calls of the program fail until end is called or the program ends.
+func (s *site) inject(strace string, f fault) (end func()) {
+	s.t.Helper()
+	args := []string{"-f", "-o", filepath.Join(s.t.TempDir(), "trace"), "-e", "trace=" + f.call, "-e", "inject=" + f.call + ":error=" + f.error, "-p", fmt.Sprint(s.cmd.Process.Pid)}
+	if f.path != "" {
+		args = append([]string{"-P", f.path}, args...)
+	}
+	cmd := exec.Command(strace, args...)
+	words, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	// It says when it is there.
+	line, _ := bufio.NewReader(words).ReadString('\n')
+	if !strings.Contains(line, "attached") {
+		_ = cmd.Wait()
+		s.t.Skipf("skipped: strace may not look at other programs here: %s", line)
+	}
+	return func() {
+		_ = cmd.Process.Signal(syscall.SIGINT) // it lets the program go on
+		_, _ = io.Copy(io.Discard, words)
+		_ = cmd.Wait()
+	}
 }
 
 // TestDiskFull fills the disk: mail is refused for now, reading goes on, and when there is room again the program takes
