@@ -42,14 +42,26 @@ func cmdFetch(s *session, p *wire.Parser) (string, error) {
 	if f.flags {
 		s.tellKeywords()
 	}
+	send := f.each
+	if f.ready && !f.marks && many(rs) {
+		send = f.ahead
+	}
+	if err := send(rs); err != nil {
+		return "", err
+	}
+	return "", f.err
+}
+
+// each sends the messages of ranges of the view.
+func (f *fetch) each(rs []wire.Range) error {
 	for _, r := range rs {
 		for first := r.First; first <= r.Last; first += fetchBatch {
 			if err := f.some(first, min(r.Last, first+fetchBatch-1)); err != nil {
-				return "", err
+				return err
 			}
 		}
 	}
-	return "", f.err
+	return nil
 }
 
 // changedSince leaves of ranges of the view what has changed since (RFC 7162, section 3.1.4.1), and
@@ -74,16 +86,16 @@ func (s *session) changedSince(rs []wire.Range, set wire.Set, mod *wire.FetchMod
 
 // fetch is one FETCH command.
 type fetch struct {
-	s        *session
-	items    []wire.FetchItem
-	batch    *storage.Batch
-	summary  bool // an item needs the summary
-	envelope bool // an item needs the envelope
-	body     bool // an item is octets of the message
-	marks    bool // the messages become \Seen
-	flags    bool // FLAGS is among the items
-	modseq   bool // MODSEQ is among the items
-	err      error
+	s       *session
+	items   []wire.FetchItem
+	batch   *storage.Batch
+	summary bool // an item needs the index or the header in the summary
+	ready   bool // an item is in the summary as it goes out
+	body    bool // an item is octets of the message
+	marks   bool // the messages become \Seen
+	flags   bool // FLAGS is among the items
+	modseq  bool // MODSEQ is among the items
+	err     error
 }
 
 func newFetch(s *session, items []wire.FetchItem, since bool) *fetch {
@@ -101,9 +113,9 @@ func newFetch(s *session, items []wire.FetchItem, since bool) *fetch {
 			f.flags = true
 		case wire.FetchModSeq:
 			f.modseq = true
-		case wire.FetchEnvelope:
-			f.envelope = true
-		case wire.FetchBody, wire.FetchBodyStructure:
+		case wire.FetchEnvelope, wire.FetchBodyStructure:
+			f.ready = true
+		case wire.FetchBody:
 			f.summary = true
 		case wire.FetchSection, wire.FetchRFC822, wire.FetchRFC822Header, wire.FetchRFC822Text, wire.FetchBinary, wire.FetchBinarySize:
 			f.summary = f.summary || !isWhole(&it.Section)
@@ -129,9 +141,14 @@ func (f *fetch) some(first, last uint32) (err error) {
 		}
 	}
 	v := f.s.view
-	if f.batch, err = v.mbox.Batch(f.batch, v.uids[first:last+1], f.summary || f.envelope || f.body); err != nil {
+	if f.batch, err = v.mbox.Batch(f.batch, v.uids[first:last+1], f.summary || f.ready || f.body); err != nil {
 		return err
 	}
+	return f.send(first, last)
+}
+
+// send sends the messages first to last of the view, which are those of the batch.
+func (f *fetch) send(first, last uint32) error {
 	for i := first; i <= last; i++ {
 		if err := f.message(i, int(i-first)); err != nil {
 			return err
@@ -206,17 +223,10 @@ func (f *fetch) message(i uint32, place int) error {
 	return s.ctx.Err()
 }
 
-func (f *fetch) respond(seq uint32, m *storage.Msg, src *source) error {
+func (f *fetch) respond(seq uint32, m *storage.Msg, src *source) (err error) {
 	s := f.s
 	if f.summary {
 		if err := src.open(); err != nil {
-			return err
-		}
-	}
-	var envelope *message.Envelope
-	if f.envelope {
-		var err error
-		if envelope, err = src.envelope(); err != nil {
 			return err
 		}
 	}
@@ -258,11 +268,15 @@ func (f *fetch) respond(seq uint32, m *storage.Msg, src *source) error {
 		case wire.FetchSize:
 			c.out = wire.AppendNumber(append(c.out, "RFC822.SIZE "...), m.Size)
 		case wire.FetchEnvelope:
-			c.out = appendEnvelope(append(c.out, "ENVELOPE "...), envelope)
+			if c.out, err = f.batch.AppendEnvelope(s.ctx, append(c.out, "ENVELOPE "...), src.place); err != nil {
+				return err
+			}
 		case wire.FetchBody:
-			c.out = appendStructure(append(c.out, "BODY "...), src.sum.Index.Root, false)
+			c.out = message.AppendStructure(append(c.out, "BODY "...), src.sum.Index.Root, false)
 		case wire.FetchBodyStructure:
-			c.out = appendStructure(append(c.out, "BODYSTRUCTURE "...), src.sum.Index.Root, true)
+			if c.out, err = f.batch.AppendStructure(s.ctx, append(c.out, "BODYSTRUCTURE "...), src.place); err != nil {
+				return err
+			}
 		case wire.FetchBinary, wire.FetchBinarySize:
 			if err := f.binary(it, src); err != nil {
 				return err

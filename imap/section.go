@@ -36,14 +36,6 @@ func (s *source) open() (err error) {
 	return err
 }
 
-// envelope is the message's; if that is all that is wanted of the summary, the rest is not read.
-func (s *source) envelope() (*message.Envelope, error) {
-	if s.sum == nil {
-		return s.batch.Envelope(s.ctx, s.place)
-	}
-	return s.sum.Index.Root.Envelope, nil
-}
-
 // body opens the message as served.
 func (s *source) body() (c *storage.Content, err error) {
 	switch {

@@ -70,9 +70,22 @@ func TestBatch(t *testing.T) {
 				}
 				_ = c.Close()
 			}
-			env, err := b.Envelope(ctx, i)
-			if there && (err != nil || !reflect.DeepEqual(env, sum.Index.Root.Envelope)) || !there && mail.KindOf(err) != mail.NotFound {
-				t.Errorf("%d: %+v, %v", uid, env, err)
+			if uid%2 == 0 {
+				b.Load()
+			}
+			env, err := b.AppendEnvelope(ctx, []byte("x"), i)
+			structure, err2 := b.AppendStructure(ctx, []byte("x"), i)
+			if !there {
+				if mail.KindOf(err) != mail.NotFound || mail.KindOf(err2) != mail.NotFound {
+					t.Errorf("%d: %v, %v", uid, err, err2)
+				}
+				continue
+			}
+			if want := message.AppendEnvelope([]byte("x"), sum.Index.Root.Envelope); err != nil || string(env) != string(want) {
+				t.Errorf("%d: %s, %v", uid, env, err)
+			}
+			if want := message.AppendStructure([]byte("x"), sum.Index.Root, true); err2 != nil || string(structure) != string(want) {
+				t.Errorf("%d: %s, %v", uid, structure, err2)
 			}
 		}
 	}

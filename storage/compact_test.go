@@ -144,7 +144,7 @@ func TestCompact(t *testing.T) {
 		if sum, err := batch.Summary(ctx, i); err != nil || sum.Index.Root.Envelope.Subject != fmt.Sprint("m", 4*i) {
 			t.Errorf("a summary at an old place: %v", err)
 		}
-		if _, err := batch.Envelope(ctx, i); err != nil {
+		if _, err := batch.AppendEnvelope(ctx, nil, i); err != nil {
 			t.Errorf("an envelope at an old place: %v", err)
 		}
 		c, err := batch.Body(ctx, i)

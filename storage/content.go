@@ -89,14 +89,23 @@ func (e *openedEntry) openSummary(sealed []byte) (*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	header, index, err := decodeSummary(plain)
-	if err != nil {
+	return newSummary(plain, e.prefix)
+}
+
+func newSummary(plain, prefix []byte) (*Summary, error) {
+	s := &Summary{Prefix: prefix}
+	var err error
+	if s.summary, err = decodeSummary(plain); err != nil {
 		return nil, err
 	}
-	if len(e.prefix) > 0 {
-		header = append(append(make([]byte, 0, len(e.prefix)+len(header)), e.prefix...), header...)
+	if s.Index, err = s.summary.open(); err != nil {
+		return nil, err
 	}
-	return &Summary{Index: index, Header: header, Prefix: e.prefix}, nil
+	s.Header = s.summary.header
+	if len(prefix) > 0 {
+		s.Header = append(append(make([]byte, 0, len(prefix)+len(s.Header)), prefix...), s.Header...)
+	}
+	return s, nil
 }
 
 // damaged is the error for a message that cannot be read. That the process has no more files or memory is no damage.

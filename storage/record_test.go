@@ -103,10 +103,27 @@ func FuzzFormat(f *testing.F) {
 
 func FuzzSummary(f *testing.F) {
 	data := testMessage("s", "b")
-	b, err := encodeSummary(data, message.Parse(data, message.Limits{}))
+	x := message.Parse(data, message.Limits{})
+	b, err := encodeSummary(data, x)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b)
-	f.Fuzz(func(_ *testing.T, b []byte) { _, _, _ = decodeSummary(b) })
+	old, err := x.AppendBinary(appendBytes(nil, data[:x.Root.BodyStart])) // version 1
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(old)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := decodeSummary(b)
+		if err != nil {
+			return
+		}
+		if _, err := s.open(); err != nil {
+			return
+		}
+		if _, err := s.appendEnvelope(nil); err != nil {
+			t.Errorf("an envelope that can be read cannot be sent: %v", err)
+		}
+	})
 }

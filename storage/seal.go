@@ -3,7 +3,6 @@ package storage
 import (
 	"crypto/cipher"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 
@@ -104,31 +103,6 @@ func sealBody(dst []byte, rnd io.Reader, store blob.StoreID, id uint64, data []b
 	s.record.sealed = int64(len(dst)-begin) - int64(s.record.summary)
 	s.record.sum = blob.Checksum(dst[begin:])
 	return dst, s, nil
-}
-
-// encodeSummary is the length of the root header, the root header, and the index.
-func encodeSummary(data []byte, index *message.Index) ([]byte, error) {
-	if index == nil || index.Root == nil || index.Size != int64(len(data)) || index.Root.HeaderStart != 0 ||
-		index.Root.BodyStart < 0 || index.Root.BodyStart > int64(len(data)) {
-		return nil, mail.E(mail.Invalid, "", errors.New("the index is not that of the message"))
-	}
-	header := data[:index.Root.BodyStart]
-	b := make([]byte, 0, len(header)+512)
-	return index.AppendBinary(appendBytes(b, header))
-}
-
-// decodeSummary undoes encodeSummary. header aliases b.
-func decodeSummary(b []byte) (header []byte, index *message.Index, err error) {
-	d := decoder{b: b}
-	header = d.bytes()
-	if d.bad {
-		return nil, nil, errRecord
-	}
-	index, err = message.DecodeIndex(d.b)
-	if err != nil {
-		return nil, nil, mail.E(mail.Corrupt, "the message is damaged", fmt.Errorf("message index: %w", err))
-	}
-	return header, index, nil
 }
 
 // entryAAD binds an entry's secret to the account and the body, not to the mailbox: copies share it.

@@ -127,14 +127,6 @@ type MailboxInfo struct {
 	ID          string // MAILBOXID (RFC 8474); "" if it does not exist
 }
 
-// Summary is what FETCH needs of a message most of the time. The offsets of Index are those of the body without
-// Prefix; the message as served is Prefix and then the body.
-type Summary struct {
-	Index  *message.Index
-	Header []byte // the root header block as served, Prefix and the blank line included
-	Prefix []byte
-}
-
 // CopyResult pairs the UIDs of copies with those of their sources (RFC 4315, COPYUID).
 type CopyResult struct {
 	UIDValidity uint32

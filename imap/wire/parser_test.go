@@ -132,6 +132,11 @@ func TestDates(t *testing.T) {
 	if got := string(AppendDateTime(nil, when)); !ok || got != `"`+in+`"` {
 		t.Errorf("got %s", got)
 	}
+	for _, when := range []time.Time{time.Unix(0, 0).UTC(), time.Date(2026, 11, 30, 23, 59, 59, 0, time.UTC), time.Date(1, 2, 3, 4, 5, 6, 0, time.UTC)} {
+		if got, want := string(AppendDateTime(nil, when)), when.Format(`"_2-Jan-2006 15:04:05 -0700"`); got != want {
+			t.Errorf("%s, not %s", got, want)
+		}
+	}
 	if got := string(AppendDateTime(nil, time.Date(123456, 1, 1, 0, 0, 0, 0, time.UTC))); got != `" 1-Jan-1970 00:00:00 +0000"` {
 		t.Errorf("got %s", got)
 	}

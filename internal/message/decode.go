@@ -33,23 +33,6 @@ func DecodeIndex(b []byte) (*Index, error) {
 	return x, nil
 }
 
-// DecodeEnvelope reads of what AppendBinary wrote only the envelope of the message. What
-// stands after it is not looked at. The errors are those of DecodeIndex.
-func DecodeEnvelope(b []byte) (*Envelope, error) {
-	d := decoder{s: string(b), brief: true}
-	if len(b) > 0 && b[0] != indexVersion {
-		return nil, mail.E(mail.Unsupported, "", errVersion)
-	}
-	d.take(1)
-	size := d.offset()
-	d.bits(uint64(allDefects))
-	root := d.part(nil, size, 0, 0)
-	if d.err != nil {
-		return nil, mail.E(mail.Corrupt, "", d.err)
-	}
-	return root.Envelope, nil
-}
-
 // decoder is the state of one run of DecodeIndex. After the first error, which stays,
 // it reads zeros.
 type decoder struct {
@@ -58,7 +41,6 @@ type decoder struct {
 	err   error
 	host  string // of the address before
 	parts int
-	brief bool // only the first envelope is wanted
 }
 
 func (d *decoder) fail(err error) {
@@ -176,9 +158,6 @@ func (d *decoder) part(parent *Part, end, from int64, depth int) *Part {
 	d.rarer(p, bits)
 	if parent == nil || parent.isMessage() {
 		p.Envelope = d.envelope()
-	}
-	if d.brief {
-		return p
 	}
 	children := 0
 	switch {

@@ -176,6 +176,13 @@ func checkIndex(t *testing.T, b []byte, x *Index) {
 		}
 	}
 	check(x.Root, nil, 0)
+	packed := PackEnvelope(nil, x.Root.Envelope)
+	if got, ok := UnpackEnvelope(nil, packed); !ok || string(got) != string(AppendEnvelope(nil, x.Root.Envelope)) {
+		t.Errorf("the envelope is kept as %s", got)
+	}
+	if e, err := DecodeEnvelope(packed); err != nil || !reflect.DeepEqual(e, x.Root.Envelope) {
+		t.Errorf("the envelope\n%+v is read as\n%+v, %v", x.Root.Envelope, e, err)
+	}
 	enc, err := x.AppendBinary([]byte("before"))
 	if err != nil || !bytes.HasPrefix(enc, []byte("before")) {
 		t.Fatalf("AppendBinary: %v", err)
