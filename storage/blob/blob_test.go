@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -232,9 +233,15 @@ func FuzzOpen(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, segmentName(1)), append(segmentHeader{1, o.Store}.encode(), b...), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		l, _, err := open(t, o, Position{})
+		v := NewVerifier(1, o.Store, io.Discard)
+		_, verr := v.Write(append(segmentHeader{1, o.Store}.encode(), b...))
+		verr = errors.Join(verr, v.Close())
+		l, got, err := open(t, o, Position{})
 		if err != nil {
 			return
+		}
+		if verr != nil && l.End().Offset == int64(segmentHeaderSize+len(b)) {
+			t.Fatalf("all of it is read (%q), but it does not verify: %v", got, verr)
 		}
 		write(t, l, 1, 1)
 		if err := l.Close(); err != nil {

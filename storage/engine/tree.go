@@ -24,19 +24,20 @@ const (
 // tree walks over the branch pages of a file. bbolt follows what they say without looking: a page that is its own
 // ancestor would overflow the stack, which ends the program.
 type tree struct {
-	file *os.File
+	file io.ReaderAt
 	size int
 	seen map[uint64]bool
 	last []byte // the last key
 }
 
 // checkBranches looks at the branch pages below the root. Leaves, which are most of the file, are not read but for one.
-func checkBranches(tx *bbolt.Tx, root uint64) (err error) {
-	t := &tree{size: tx.DB().Info().PageSize, seen: make(map[uint64]bool)}
-	if t.file, err = os.Open(tx.DB().Path()); err != nil {
+func checkBranches(tx *bbolt.Tx, root uint64) error {
+	f, err := os.Open(tx.DB().Path())
+	if err != nil {
 		return err
 	}
-	defer func() { _ = t.file.Close() }() // it was only read
+	defer func() { _ = f.Close() }() // it was only read
+	t := &tree{file: f, size: tx.DB().Info().PageSize, seen: make(map[uint64]bool)}
 	return t.walk(root, 0)
 }
 
