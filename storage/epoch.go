@@ -130,7 +130,7 @@ func (a *account) no() uint32 {
 	return a.number
 }
 
-// sealing returns the epoch key for n new secrets. If it must be made, it is durable in the vault on return, and so is
+// sealing returns the epoch key for n new secrets. Where they are kept must be known to unusedEpochs. If it must be made, it is durable in the vault on return, and so is
 // the account's key pair.
 func (a *account) sealing(ctx context.Context, n int) (*epoch, error) {
 	a.keyMu.Lock()

@@ -20,6 +20,8 @@ type housekeeper struct {
 
 	compactor compactor // belongs to who has the turn, as what follows
 	trimmed   time.Time // when the index was trimmed last
+	opened    time.Time // when the store was opened
+	erased    time.Time // when the key vault was looked through last
 
 	freed, segments atomic.Int64
 	damaged         atomic.Int64
@@ -43,6 +45,7 @@ func (h *housekeeper) start(s *Store) {
 	h.store, h.turn, h.ended, h.asked = s, make(chan struct{}, 1), make(chan struct{}), make(chan struct{}, 1)
 	h.ctx, h.quit = context.WithCancel(context.Background())
 	h.turn <- struct{}{}
+	h.opened = time.Now()
 	if s.o.HouseEvery < 0 {
 		close(h.ended)
 		return
@@ -96,6 +99,7 @@ func (h *housekeeper) round() {
 	}{
 		{"compaction", h.store.compactSome},
 		{"trimming", h.store.trim},
+		{"erasing of keys", h.store.eraseEpochs},
 	} {
 		err := h.alone(h.ctx, chore.do)
 		switch {

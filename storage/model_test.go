@@ -446,6 +446,12 @@ func (m *machine) compact() {
 	}
 }
 
+// erase erases the keys that open nothing any more.
+func (m *machine) erase() {
+	_, err := m.s.eraseUnused(context.Background())
+	m.fail(err)
+}
+
 // rebuild makes the index again from the segments, and demands that it is the same.
 func (m *machine) rebuild() {
 	before := wholeIndex(m.tb, m.s)
@@ -654,6 +660,7 @@ func TestModel(t *testing.T) {
 			"crash":   func(*rapid.T) { m.crash() },
 			"compact": func(*rapid.T) { m.compact() },
 			"rebuild": func(*rapid.T) { m.rebuild() },
+			"erase":   func(*rapid.T) { m.erase() },
 			"join":    func(*rapid.T) { m.join() },
 
 			"clock":     func(*rapid.T) { m.moveClock() },

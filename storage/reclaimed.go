@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"cmmpd/internal/mail"
 	"cmmpd/storage/blob"
@@ -50,6 +51,7 @@ func (s *Store) unpin() {
 	s.pinMu.Lock()
 	defer s.pinMu.Unlock()
 	s.pins--
+	s.pinned = time.Now()
 }
 
 // sweep removes the files of segments that are reclaimed, unless something is pinned: then the next sweep does. It says how many octets

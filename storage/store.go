@@ -159,8 +159,9 @@ type Store struct {
 	searcher  searcher
 	reads     atomic.Uint64 // counts what is read for those who wait
 
-	pinMu sync.Mutex
-	pins  int // backups under way: no segment's file is removed
+	pinMu  sync.Mutex
+	pins   int       // backups under way: no segment's file is removed
+	pinned time.Time // when the last backup ended
 
 	house housekeeper
 	space space

@@ -103,10 +103,14 @@ func backupFiles(src, vault string) (mailFile, vaultFile string, err error) {
 			return "", "", err
 		}
 	}
-	if vault == "" {
-		vault, err = newest(filepath.Dir(mailFile), backup.Vault)
+	if vault == "" { // the one that was made with it has every key; in newer ones some may be erased
+		vault = filepath.Join(filepath.Dir(mailFile), strings.Replace(filepath.Base(mailFile), string(backup.Mail), string(backup.Vault), 1))
+		if _, err := os.Stat(vault); errors.Is(err, fs.ErrNotExist) {
+			vault, err = newest(filepath.Dir(mailFile), backup.Vault)
+			return mailFile, vault, err
+		}
 	}
-	return mailFile, vault, err
+	return mailFile, vault, nil
 }
 
 // restorer makes a platform of a backup. Everything is gathered beside its place first, verified there, and then

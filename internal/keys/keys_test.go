@@ -180,7 +180,7 @@ func TestVault(t *testing.T) {
 	if err := v.PutAccount(id, AccountKey{}); mail.KindOf(err) != mail.Exists {
 		t.Errorf("a second key pair: %v", err)
 	}
-	if err := v.Erase(id, 2, 50); err != nil {
+	if err := v.Erase(map[mail.AccountID][]uint32{id: {2, 50}}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -271,7 +271,7 @@ func TestVaultFaults(t *testing.T) {
 						acked = v.LastEpoch("a")
 					}
 				}
-				erased = v.Erase("a", 1) == nil
+				erased = v.Erase(map[mail.AccountID][]uint32{"a": {1}}) == nil
 				if v.PutEpoch("a", v.LastEpoch("a")+1, []byte("epoch")) == nil {
 					acked = v.LastEpoch("a")
 				}

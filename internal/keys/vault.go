@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"sort"
 	"sync"
@@ -33,14 +32,16 @@ type Vault struct {
 	failed   error
 	accounts map[mail.AccountID]*vaultEntry
 
-	flush  sync.Mutex // held while flushing; taken before mu
-	synced int64      // under mu; only a holder of flush changes it
+	erasing sync.Mutex // held while the file is written anew; taken before flush
+	flush   sync.Mutex // held while flushing; taken before mu
+	synced  int64      // under mu; only a holder of flush changes it
 }
 
 type vaultEntry struct {
 	key    int64      // offset of the account's record; 0: none
 	epochs []epochRef // ascending
 	last   uint32     // the highest epoch ever used
+	before uint32     // what last was when the vault was opened
 }
 
 type epochRef struct {
@@ -89,31 +90,49 @@ func (v *Vault) load() error {
 		return err
 	}
 	v.size = vaultHeaderSize
-	buf := make([]byte, 1<<20)
-	fill, base := 0, v.size
-	for {
-		n, err := v.file.ReadAt(buf[fill:], base+int64(fill))
+	err = readVault(v.file, v.seed, vaultHeaderSize, size, func(r *vaultRecord, end int64) error {
+		v.index(r, v.size)
+		v.size = end
+		return nil
+	})
+	if errors.Is(err, errVaultRecord) {
+		err = v.cut(size)
+	} else if err == nil {
+		err = v.settle(size)
+	}
+	for _, e := range v.accounts {
+		e.before = e.last
+	}
+	return err
+}
+
+// readVault calls f with the records of a part of the file, which begins with one, and where each ends. The error is errVaultRecord if there is
+// something else.
+func readVault(file io.ReaderAt, seed uint32, from, to int64, f func(r *vaultRecord, end int64) error) error {
+	buf := make([]byte, min(1<<20, to-from))
+	for fill, base := 0, from; base < to; {
+		n, err := file.ReadAt(buf[fill:min(int64(len(buf)), to-base)], base+int64(fill))
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
 		fill += n
-		b, more := buf[:fill], base+int64(fill) < size
-		for len(b) > 0 && (!more || len(b) >= vaultRecordHead+maxVaultPayload) {
-			r, n, err := decodeVaultRecord(b, v.seed)
-			if err != nil {
-				return v.cut(size)
-			}
-			v.index(r, v.size)
-			v.size += int64(n)
-			b = b[n:]
+		b, more := buf[:fill], base+int64(fill) < to
+		if n == 0 && more {
+			return errVaultRecord // it is shorter than it was
 		}
-		if !more {
-			break
+		for len(b) > 0 && (!more || len(b) >= vaultRecordHead+maxVaultPayload) {
+			r, n, err := decodeVaultRecord(b, seed)
+			if err != nil {
+				return err
+			}
+			b, base = b[n:], base+int64(n)
+			if err := f(r, base); err != nil {
+				return err
+			}
 		}
 		fill = copy(buf, b)
-		base = v.size
 	}
-	return v.settle(size)
+	return nil
 }
 
 // cut removes what follows the last good record, unless a later record proves that it was whole once.
@@ -222,7 +241,7 @@ func (v *Vault) append(r *vaultRecord) (end int64, err error) {
 	b := r.encode(v.seed, v.synced)
 	if _, err := v.file.WriteAt(b, v.size); err != nil {
 		terr := v.file.Truncate(v.size)
-		if terr == nil && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) {
+		if terr == nil && noSpace(err) {
 			return 0, mail.E(mail.Full, "no space left for keys", err)
 		}
 		v.failed = mail.E(mail.Unavailable, "", errors.Join(fmt.Errorf("write to the key vault: %w", err), terr))
@@ -232,6 +251,9 @@ func (v *Vault) append(r *vaultRecord) (end int64, err error) {
 	v.size += int64(len(b))
 	return v.size, nil
 }
+
+// noSpace says whether the error is for want of space only.
+func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // Failed is the reason why the vault takes nothing more, or nil.
 func (v *Vault) Failed() error {
@@ -322,67 +344,6 @@ func (v *Vault) HasEpoch(id mail.AccountID, epoch uint32) bool {
 	}
 	_, ok := e.find(epoch)
 	return ok
-}
-
-// Erase removes epoch keys for good: the file is written anew without them, and when Erase returns the old one is
-// unlinked. What the disk keeps in its free blocks is docs/security.md's matter.
-func (v *Vault) Erase(id mail.AccountID, epochs ...uint32) error {
-	v.flush.Lock()
-	defer v.flush.Unlock()
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.failed != nil {
-		return v.failed
-	}
-	gone := func(r *vaultRecord) bool {
-		return r.kind == vaultEpoch && r.id == id && slices.Contains(epochs, r.epoch)
-	}
-	next := &Vault{fsys: v.fsys, path: v.path, store: v.store, accounts: make(map[mail.AccountID]*vaultEntry), seed: v.seed}
-	out := vaultHeader(v.store)
-	add := func(r *vaultRecord) {
-		next.index(r, int64(len(out)))
-		out = append(out, r.encode(v.seed, 0)...)
-	}
-	ids := make([]mail.AccountID, 0, len(v.accounts))
-	for id := range v.accounts {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	for _, id := range ids {
-		e := v.accounts[id]
-		offsets := make([]int64, 0, len(e.epochs)+1)
-		if e.key != 0 {
-			offsets = append(offsets, e.key)
-		}
-		for _, ref := range e.epochs {
-			offsets = append(offsets, ref.offset)
-		}
-		for _, offset := range offsets {
-			r, err := v.read(offset)
-			if err != nil {
-				return err
-			}
-			if !gone(r) {
-				add(r)
-			}
-		}
-		if e.last > 0 {
-			add(&vaultRecord{kind: vaultFloor, id: id, epoch: e.last})
-		}
-	}
-	if err := durable.WriteFile(v.fsys, v.path, out, 0o600); err != nil {
-		// The name may stand for either file now, so nothing more may be appended to the one that is open.
-		v.failed = mail.E(mail.Unavailable, "", fmt.Errorf("rewrite of the key vault: %w", err))
-		return v.failed
-	}
-	f, err := v.fsys.Open(v.path, os.O_RDWR, 0)
-	if err != nil {
-		v.failed = mail.E(mail.Unavailable, "", fmt.Errorf("the key vault, rewritten: %w", err))
-		return v.failed
-	}
-	old := v.file
-	v.file, v.accounts, v.size, v.synced = f, next.accounts, int64(len(out)), int64(len(out))
-	return errors.Join(old.Close(), v.fsys.SyncDir(filepath.Dir(v.path)))
 }
 
 // Close closes the file.

@@ -1,0 +1,149 @@
+package keys
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"cmmpd/internal/durable"
+	"cmmpd/internal/mail"
+)
+
+// Erase removes epoch keys for good: the file is written anew without them, and when Erase returns the old one is
+// unlinked. What the disk keeps in its free blocks is docs/security.md's matter. Others use the vault while it is copied, and wait only for
+// the end. If there is no space the error is of kind mail.Full, and nothing was done.
+func (v *Vault) Erase(gone map[mail.AccountID][]uint32) error {
+	v.erasing.Lock()
+	defer v.erasing.Unlock()
+	v.mu.Lock()
+	file, size, failed := v.file, v.size, v.failed
+	v.mu.Unlock()
+	if failed != nil {
+		return failed
+	}
+	temp := v.path + durable.TempSuffix
+	f, err := v.fsys.Open(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fullError(err)
+	}
+	w := &rewriting{Vault: Vault{store: v.store, seed: v.seed, file: f, accounts: make(map[mail.AccountID]*vaultEntry)}, gone: gone}
+	w.buf = vaultHeader(v.store)
+	err = readVault(file, v.seed, vaultHeaderSize, size, w.add)
+	if err == nil {
+		err = w.write()
+	}
+	if err == nil {
+		err = f.Sync() // what is left to flush when others wait is little
+	}
+	if err != nil {
+		return errors.Join(fullError(err), f.Close(), v.fsys.Remove(temp))
+	}
+	v.flush.Lock()
+	defer v.flush.Unlock()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.replace(w, size, temp)
+}
+
+// fullError tells a want of space from other errors.
+func fullError(err error) error {
+	if noSpace(err) {
+		return mail.E(mail.Full, "no space left for keys", err)
+	}
+	return fmt.Errorf("rewrite of the key vault: %w", err)
+}
+
+// replace brings over what came since and puts the new file in the place of the old. v.flush and v.mu are held.
+func (v *Vault) replace(w *rewriting, size int64, temp string) error {
+	err := v.failed
+	if err == nil {
+		err = readVault(v.file, v.seed, size, v.size, w.add)
+	}
+	if err == nil {
+		w.floors(v.accounts)
+		err = w.write()
+	}
+	if err == nil {
+		err = w.file.Sync()
+	}
+	if err != nil {
+		return errors.Join(fullError(err), w.file.Close(), v.fsys.Remove(temp))
+	}
+	err = v.fsys.Rename(temp, v.path)
+	if err == nil {
+		err = v.fsys.SyncDir(filepath.Dir(v.path))
+	}
+	if err != nil {
+		// The name may stand for either file now, so nothing more may be appended to the one that is open.
+		v.failed = mail.E(mail.Unavailable, "", fmt.Errorf("rewrite of the key vault: %w", err))
+		return errors.Join(v.failed, w.file.Close())
+	}
+	for id, e := range w.accounts {
+		if was := v.accounts[id]; was != nil {
+			e.before = was.before
+		}
+	}
+	old := v.file
+	v.file, v.accounts, v.size, v.synced = w.file, w.accounts, w.size, w.size
+	return old.Close()
+}
+
+// rewriting is a vault that is written without some records.
+type rewriting struct {
+	Vault
+	gone map[mail.AccountID][]uint32
+	buf  []byte // not written yet
+}
+
+func (w *rewriting) add(r *vaultRecord, _ int64) error {
+	epochs, concerned := w.gone[r.id]
+	if concerned && (r.kind == vaultFloor || r.kind == vaultEpoch && slices.Contains(epochs, r.epoch)) {
+		return nil
+	}
+	w.put(r)
+	if len(w.buf) >= 1<<20 {
+		return w.write()
+	}
+	return nil
+}
+
+func (w *rewriting) put(r *vaultRecord) {
+	w.index(r, w.size+int64(len(w.buf)))
+	w.buf = append(w.buf, r.encode(w.seed, 0)...)
+}
+
+// floors keeps in mind which epochs those who lose some have used.
+func (w *rewriting) floors(accounts map[mail.AccountID]*vaultEntry) {
+	for id := range w.gone {
+		if e := accounts[id]; e != nil && e.last > 0 {
+			w.put(&vaultRecord{kind: vaultFloor, id: id, epoch: e.last})
+		}
+	}
+}
+
+func (w *rewriting) write() error {
+	n, err := w.file.WriteAt(w.buf, w.size)
+	w.size += int64(n)
+	w.buf = w.buf[:0]
+	return err
+}
+
+// Finished is the account's epochs whose keys are in the vault and which no process uses for new secrets: those that were there when it was
+// opened.
+func (v *Vault) Finished(id mail.AccountID) []uint32 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	e := v.accounts[id]
+	if e == nil {
+		return nil
+	}
+	var list []uint32
+	for _, ref := range e.epochs {
+		if ref.epoch <= e.before {
+			list = append(list, ref.epoch)
+		}
+	}
+	return list
+}
