@@ -19,6 +19,7 @@ type judged struct {
 	cert   *x509.Certificate // nil: not readable, or err
 	source string
 	err    error // the source could not be asked
+	alone  bool  // good, but from signed mail alone
 	result trust.Result
 }
 
@@ -102,6 +103,9 @@ func unusable(a mail.Address, all []judged) error {
 				return mail.E(kind, fmt.Sprintf(sentences[f], show(a)), lastStep(j.result))
 			}
 		}
+	}
+	if slices.ContainsFunc(all, func(j judged) bool { return j.alone }) {
+		return mail.E(mail.Refused, "the only certificate of "+show(a)+" came with their mail, and nobody else has confirmed it", nil)
 	}
 	return mail.E(mail.Refused, "the certificate of "+show(a)+" cannot be read", nil)
 }

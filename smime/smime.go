@@ -22,6 +22,7 @@ type Options struct {
 	// Pinned are the certificates that an administrator laid down for an address; may be nil.
 	Pinned  func(a mail.Address) []*x509.Certificate
 	Sources []Source // asked in order for those of whom the directory has no certificate that can be used
+	Book    Book     // remembers certificates of good signatures; nil: nobody does
 	// Signers returns the domain signing authority of a domain (RFC 3183), by which
 	// what the gateway seals is signed inside; nil or false: none.
 	Signers func(domain string) (cms.SignerSpec, bool)

@@ -2,6 +2,8 @@ package smime
 
 import (
 	"crypto/x509"
+	"slices"
+	"time"
 
 	"cmmpd/internal/mail"
 	"cmmpd/smime/trust"
@@ -20,7 +22,55 @@ type Source interface {
 const (
 	FromDirectory = "directory"
 	FromPin       = "pinned"
+	FromMail      = "signed mail"
 )
+
+// Book remembers certificates of good signatures: seen.Book.
+type Book interface {
+	Note(a mail.Address, at time.Time, certs ...*x509.Certificate)
+	Of(a mail.Address) ([][]byte, error)
+}
+
+// remember notes the certificates of an author whose signature is good: the one that
+// signed, and others in the message that name them, for encryption perhaps.
+func (g *Gateway) remember(author mail.Address, signer *x509.Certificate, extra []*x509.Certificate) {
+	certs := []*x509.Certificate{signer}
+	for _, c := range extra[:min(len(extra), maxCertificates)] {
+		names := slices.ContainsFunc(trust.Addresses(c), func(a mail.Address) bool { return trust.SameMailbox(a, author) })
+		if names && !authority(c) && !c.Equal(signer) {
+			certs = append(certs, c)
+		}
+	}
+	g.o.Book.Note(author, g.o.Now(), certs...)
+}
+
+// fromMail judges what was seen in signed mail, for those who have nothing else. It is
+// never enough alone: whoever once got a certificate for the address could have written.
+// It makes the refusal tell what is missing, and an administrator may pin it.
+func (g *Gateway) fromMail(c Candidate) []judged {
+	if g.o.Book == nil {
+		return nil
+	}
+	ders, err := g.o.Book.Of(c.Address)
+	if err != nil {
+		g.o.Log.Error("what was seen in signed mail cannot be read", "error", err)
+	}
+	var certs []*x509.Certificate
+	for _, der := range ders {
+		if cert, err := trust.ParseCertificate(der); err == nil {
+			certs = append(certs, cert)
+		}
+	}
+	all := g.judgeAll(certs, FromMail, trust.Binding{Address: c.Address, Aliases: c.Aliases})
+	var out []judged
+	for _, j := range all {
+		if j.result.Usable {
+			j.result.Usable, j.alone = false, true
+			out = append(out, j)
+		}
+	}
+	return out
+}
 
 // find judges the certificates of c, from the first source that has one that may be
 // used. What an administrator has pinned to the address stands above all: then nothing
@@ -49,6 +99,9 @@ func (g *Gateway) find(c Candidate) []judged {
 			}
 		}
 		all = append(all, g.judgeAll(certs, s.Name(), trust.Binding{Address: c.Address, Aliases: c.Aliases})...)
+	}
+	if !anyUsable(all) {
+		all = append(all, g.fromMail(c)...)
 	}
 	return all
 }

@@ -63,7 +63,11 @@ func (g *Gateway) Verify(raw []byte, x *message.Index, from []mail.Address) Sign
 	if x.Defects&message.SeveralFrom != 0 || len(from) != 1 {
 		return SignatureResult{Status: Policy, Reason: "the message has not exactly one author"}
 	}
-	return g.verifySigned(s, content, from[0])
+	r = g.verifySigned(s, content, from[0])
+	if r.Status == Pass && !r.Domain && g.o.Book != nil {
+		g.remember(from[0], r.Cert, s.Certificates)
+	}
+	return r
 }
 
 // signed finds the SignedData of an entity, and the content if that is detached. If

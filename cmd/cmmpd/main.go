@@ -41,6 +41,7 @@ func commands() []command {
 		{"smime certificate", "say whether a certificate may be used, step by step", smimeCertificate},
 		{"smime history", "show which certificates mail was sealed to, from an exported audit log", smimeHistory},
 		{"smime counts", "count a year's certificates by type", smimeCounts},
+		{"smime seen", "show the certificates that came with good signatures", smimeSeen},
 		{"smime verify", "check a message's signature, step by step", smimeVerify},
 		{"audit export", "write the audit log to stdout", auditExport},
 		{"audit verify", "verify an audit log, a copy of it, or an export bundle", auditVerify},

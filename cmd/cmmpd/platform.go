@@ -235,10 +235,17 @@ func (p *platform) openGateway(ctx context.Context) (*smime.Gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("trust: authorities: %w", err)
 	}
-	return smime.New(smime.Options{
+	o := smime.Options{
 		Trust: verifier, Pinned: pinned, Sources: sources, Log: p.log,
 		Signers: func(domain string) (cms.SignerSpec, bool) { s, ok := signers[domain]; return s, ok },
-	}), nil
+	}
+	switch book, err := p.cfg.Trust.openSeen(ctx, p.keystore, true, p.log); {
+	case err != nil:
+		return nil, fmt.Errorf("trust: seen: %w", err)
+	case book != nil:
+		o.Book = book
+	}
+	return smime.New(o), nil
 }
 
 // readCertificates reads all certificates of PEM files.

@@ -22,6 +22,7 @@ type trustConfig struct {
 	Refresh          duration         `toml:"refresh"`
 	Cache            string           `toml:"cache"`
 	LastKnownGood    pause            `toml:"last-known-good"`
+	Seen             string           `toml:"seen"`
 	Policies         []policiesConfig `toml:"policies"`
 
 	Authorities []authorityConfig `toml:"authorities"`
@@ -48,11 +49,14 @@ func (p *pause) UnmarshalText(b []byte) error {
 }
 
 func defaultTrust() trustConfig {
-	return trustConfig{FetchTimeout: duration(10 * time.Second), Refresh: duration(time.Hour), Cache: "trust"}
+	return trustConfig{FetchTimeout: duration(10 * time.Second), Refresh: duration(time.Hour), Cache: "trust", Seen: "seen"}
 }
 
 func (t *trustConfig) check(f *tomlFile) {
 	f.resolve("trust.cache", &t.Cache)
+	if t.Seen != "" {
+		f.resolve("trust.seen", &t.Seen)
+	}
 	if _, err := fetch.New(fetch.Options{Hosts: t.FetchHosts}); err != nil {
 		f.bad("trust.fetch-hosts", "%v", err)
 	}
