@@ -26,6 +26,19 @@ func rounds(t testing.TB, variable string, n int) int {
 	return n
 }
 
+// segments lists the files of the log: compaction has removed those whose numbers are missing.
+func (s *site) segments() (names []string) {
+	s.t.Helper()
+	files, err := os.ReadDir(s.path("store", "segments"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, f := range files {
+		names = append(names, strings.TrimLeft(f.Name(), "0"))
+	}
+	return names
+}
+
 // TestKill kills the program under load of deliveries and sessions, CMMPD_KILL_ROUNDS times (10), at a moment that differs.
 // Every message that was acknowledged must be there exactly once, where the last acknowledged act has put it, and the
 // store must be sound.
@@ -48,7 +61,7 @@ func TestKill(t *testing.T) {
 		}
 		acked, unanswered = acked+n, unanswered+more
 	}
-	t.Logf("in all %d acts acknowledged, 0 missing, 0 twice; %d done without an answer; %d messages are there", acked, unanswered, len(l.fates))
+	t.Logf("in all %d acts acknowledged, 0 missing, 0 twice; %d done without an answer; %d messages are there, in segments %v", acked, unanswered, len(l.fates), s.segments())
 	s.stop(syscall.SIGTERM)
 	if code, out := s.code("check", "--deep", "--config", s.path("cmmpd.toml")); code != 0 {
 		t.Errorf("check --deep: %d %s", code, out)

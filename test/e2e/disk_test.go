@@ -149,7 +149,7 @@ func TestPowerCut(t *testing.T) {
 				}
 				acked += n
 			}
-			t.Logf("in all %d acts acknowledged, 0 missing, 0 twice", acked)
+			t.Logf("in all %d acts acknowledged, 0 missing, 0 twice; segments %v", acked, s.segments())
 			s.verifyAudit()
 			s.stop(syscall.SIGTERM)
 		})

@@ -218,6 +218,13 @@ func (l *ledger) verifyMailbox(s *site, c *imapclient.Client, round, user int, n
 	}
 	l.verifyBodies(s, c, round, box, msgs)
 	last := imap.UIDSetNum(msgs[len(msgs)-1].UID)
+	found, err := c.UIDSearch(&imap.SearchCriteria{Text: []string{idOf(msgs[len(msgs)-1].FindBodySection(benchID))}}, nil).Wait()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if uids := found.AllUIDs(); !slices.Contains(uids, msgs[len(msgs)-1].UID) {
+		s.t.Errorf("round %d: %s: a search finds %v, which should have %v", round, box, uids, last)
+	}
 	changed, err := c.Store(last, &imap.StoreFlags{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.Flag(fmt.Sprintf("round%d", round%50))}}, nil).Collect()
 	if err != nil {
 		s.t.Fatal(err)

@@ -62,7 +62,7 @@ func (s *site) prepare() {
 }
 
 // load has clients at work over many connections until so many of their acts are acknowledged; then end is called,
-// which lets no more through.
+// which lets no more through. In every third round the store is compacted over and over meanwhile.
 func (s *site) load(l *ledger, round, many int, end func()) {
 	s.t.Helper()
 	enough := l.begin(many)
@@ -76,6 +76,13 @@ func (s *site) load(l *ledger, round, many int, end func()) {
 				w := &worker{c: c, l: l, user: user, name: fmt.Sprintf("r%d-s%d", round, user), rnd: rand.New(rand.NewPCG(uint64(round), uint64(user)))}
 				w.run()
 				_ = c.Close()
+			}
+		})
+	}
+	if round%3 == 1 {
+		wg.Go(func() { // until the program is gone
+			for code := 0; code == 0; {
+				code, _ = s.code("store", "compact", "--config", s.path("cmmpd.toml"))
 			}
 		})
 	}
