@@ -55,6 +55,9 @@ func TestKill(t *testing.T) {
 			t.Fatalf("round %d: %v", round, c.Problems)
 		}
 		more := l.verify(s, round)
+		if round%10 == 4 {
+			s.must("", program, "store", "compact", "--config", s.path("cmmpd.toml"))
+		}
 		t.Logf("round %d: %d acts acknowledged, all done once; %d more done without an answer", round, n, more)
 		if t.Failed() {
 			t.FailNow()

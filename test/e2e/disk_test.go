@@ -140,6 +140,9 @@ func TestPowerCut(t *testing.T) {
 				disk.again()
 				s.start()
 				more := l.verify(s, round)
+				if round%10 == 4 {
+					s.must("", program, "store", "compact", "--config", s.path("cmmpd.toml"))
+				}
 				if code, out := s.code("check", "--deep", "--config", s.path("cmmpd.toml")); code != 0 {
 					t.Errorf("round %d: check --deep: %d %s", round, code, out)
 				}

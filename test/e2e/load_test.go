@@ -65,8 +65,19 @@ func (s *site) prepare() {
 // which lets no more through. In every third round the store is compacted over and over meanwhile.
 func (s *site) load(l *ledger, round, many int, end func()) {
 	s.t.Helper()
+	compacting := round%3 == 1
+	if compacting {
+		many += 1000
+	}
 	enough := l.begin(many)
 	var wg sync.WaitGroup
+	if compacting {
+		wg.Go(func() { // until the program is gone
+			for code := 0; code == 0; {
+				code, _ = s.code("store", "compact", "--config", s.path("cmmpd.toml"))
+			}
+		})
+	}
 	for conn := range crashConns {
 		wg.Go(func() { s.deliverLoad(l, round, conn) })
 	}
@@ -76,13 +87,6 @@ func (s *site) load(l *ledger, round, many int, end func()) {
 				w := &worker{c: c, l: l, user: user, name: fmt.Sprintf("r%d-s%d", round, user), rnd: rand.New(rand.NewPCG(uint64(round), uint64(user)))}
 				w.run()
 				_ = c.Close()
-			}
-		})
-	}
-	if round%3 == 1 {
-		wg.Go(func() { // until the program is gone
-			for code := 0; code == 0; {
-				code, _ = s.code("store", "compact", "--config", s.path("cmmpd.toml"))
 			}
 		})
 	}
