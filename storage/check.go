@@ -21,7 +21,7 @@ func (s *Store) Check(ctx context.Context, deep bool) (*Report, error) {
 	c := &checker{
 		store: s, report: &Report{Problems: []string{}}, accounts: make(map[uint32]*checkedAccount),
 		mailboxes: make(map[mailboxKey]*checkedMailbox), refs: make(map[uint64]uint32), bodies: make(map[uint64]bodyRecord),
-		queue: make(map[QueueID]queueRecord), gone: make(map[uint32]bool), dead: make(map[uint32]uint64), totals: make(map[string]total),
+		queue: make(map[QueueID]queueRecord), pace: pace{rate: 4 * s.o.HouseRate}, gone: make(map[uint32]bool), dead: make(map[uint32]uint64), totals: make(map[string]total),
 	}
 	if err := c.shallow(ctx); err != nil {
 		return nil, err
@@ -48,6 +48,7 @@ type checker struct {
 	gone      map[uint32]bool   // segments that were reclaimed
 	dead      map[uint32]uint64 // octets of dead bodies by segment
 	totals    map[string]total  // of departments
+	pace      pace              // of reading bodies
 	entries   []checkedEntry
 	omitted   int
 }
@@ -112,6 +113,7 @@ func (c *checker) shallow(ctx context.Context) error {
 		{keyMessageID, c.messageID},
 		{keyGarbage, c.garbage},
 		{keyReclaimed, c.reclaimed},
+		{keyScrub, c.scrub},
 		{keyQueue, c.queued},
 		{keyQueueDue, c.due},
 	}

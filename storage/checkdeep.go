@@ -41,13 +41,16 @@ func (c *checker) deep(ctx context.Context) error {
 	if err := c.deepLog(ctx); err != nil {
 		return err
 	}
-	for id := range c.bodies {
+	for id, b := range c.bodies {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if !verified[id] { // no entry opens it: at least its checksum can be compared
 			if err := c.store.verifyBody(id); err != nil && !errors.Is(err, errGone) {
 				c.problem("body %d: %v", id, err)
+			}
+			if err := c.pace.spend(ctx, b.total()); err != nil {
+				return err
 			}
 		}
 	}
@@ -124,6 +127,11 @@ func (c *checker) deepAccount(ctx context.Context, id mail.AccountID, entries []
 			err := whereverItIs(func() error { return c.openEntry(a, e, !verified[e.body]) })
 			if err != nil && !errors.Is(err, errGone) {
 				c.problem("UID %d in %v: %v", e.uid, e.key, err)
+			}
+			if !verified[e.body] {
+				if err := c.pace.spend(ctx, e.size); err != nil {
+					return err
+				}
 			}
 			verified[e.body] = verified[e.body] || err == nil
 		}

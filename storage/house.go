@@ -25,6 +25,8 @@ type housekeeper struct {
 
 	freed, segments atomic.Int64
 	damaged         atomic.Int64
+	scrubbed        atomic.Int64
+	spoilt          atomic.Int64
 }
 
 // HouseStats is what housekeeping has done since the store was opened.
@@ -32,13 +34,15 @@ type HouseStats struct {
 	Freed    int64 // octets of files that compaction removed
 	Segments int64 // how many those were
 	Damaged  int64 // segments that compaction leaves alone, because something in them is damaged
+	Scrubbed int64 // when the store was last read through, in Unix seconds; 0: never
+	Spoilt   int64 // messages that were found damaged then, or since
 	Low      bool  // mail is refused for want of space
 }
 
 // Housekeeping is what was done so far.
 func (s *Store) Housekeeping() HouseStats {
 	h := &s.house
-	return HouseStats{Freed: h.freed.Load(), Segments: h.segments.Load(), Damaged: h.damaged.Load(), Low: s.isLow()}
+	return HouseStats{Freed: h.freed.Load(), Segments: h.segments.Load(), Damaged: h.damaged.Load(), Scrubbed: h.scrubbed.Load(), Spoilt: h.spoilt.Load(), Low: s.isLow()}
 }
 
 func (h *housekeeper) start(s *Store) {
@@ -101,16 +105,33 @@ func (h *housekeeper) round() {
 		{"trimming", h.store.trim},
 		{"erasing of keys", h.store.eraseEpochs},
 	} {
-		err := h.alone(h.ctx, chore.do)
-		switch {
-		case h.ctx.Err() != nil:
+		if h.report(chore.name, h.alone(h.ctx, chore.do)) {
 			return
-		case mail.KindOf(err) == mail.Full:
-			h.store.o.Log.Info("housekeeping waits for space", "for", chore.name, "error", err)
-		case err != nil:
-			h.store.o.Log.Warn("housekeeping failed and will be tried again", "what", chore.name, "error", err)
 		}
 	}
+	for begin := time.Now(); time.Since(begin) < h.store.o.HouseEvery; { // then it is time for the other chores
+		more := false
+		err := h.alone(h.ctx, func(ctx context.Context) (err error) {
+			more, err = h.store.scrubSome(ctx)
+			return err
+		})
+		if h.report("scrub", err) || err != nil || !more {
+			return
+		}
+	}
+}
+
+// report notes what kept a chore from being done, and says whether the store is closing.
+func (h *housekeeper) report(chore string, err error) (closing bool) {
+	switch {
+	case h.ctx.Err() != nil:
+		return true
+	case mail.KindOf(err) == mail.Full:
+		h.store.o.Log.Info("housekeeping waits for space", "for", chore, "error", err)
+	case err != nil:
+		h.store.o.Log.Warn("housekeeping failed and will be tried again", "what", chore, "error", err)
+	}
+	return false
 }
 
 // alone runs f when nothing else of housekeeping runs. f's context ends with ctx, and when the store closes.

@@ -25,6 +25,7 @@ const (
 	keyBody      = 'B' // + body: bodyRecord
 	keyGarbage   = 'G' // + segment: octets of bodies that nothing refers to
 	keyReclaimed = 'R' // + segment: octets that its file had; it is not needed any more
+	keyScrub     = 'c' // scrubState
 	keyQueue     = 'Q' // + number: queueRecord
 	keyQueueDue  = 'q' // + due, number: lane; not of held items
 )

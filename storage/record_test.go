@@ -28,6 +28,7 @@ func FuzzRecords(f *testing.F) {
 	f.Add(byte(11), text.append(nil))
 	f.Add(byte(12), encodeOps([]engine.Op{{Key: []byte("Ka"), Value: []byte("v")}, {Key: []byte("x")}, {Key: []byte("Ba"), Value: bodyRecord{1, 0, 3, 4, 22, 6, 7}.encode()}}))
 	f.Add(byte(12), encodeCopies([]engine.Op{{Key: []byte("Ba"), Value: bodyRecord{1, 0, 3, 4, 22, 6, 7}.encode()}}))
+	f.Add(byte(13), scrubState{1, 2, 3}.encode())
 	f.Fuzz(func(t *testing.T, kind byte, b []byte) {
 		var again []byte
 		var err error
@@ -74,6 +75,8 @@ func FuzzRecords(f *testing.F) {
 			if copies, _ := decodeCopies(b); len(copies) > 0 {
 				again = encodeCopies(copies)
 			}
+		case 13:
+			again, err = redo(b, decodeScrub)
 		default:
 			return
 		}

@@ -47,6 +47,7 @@ type Options struct {
 	Reserve        int64         // mail is refused while less than this is free on the disk, or than a twentieth of the disk if that is less; 256 MiB. Negative: nothing
 	KeepExpunges   int           // so many of the latest expunges of a mailbox are remembered for clients that come back; 10,000
 	KeepMessageIDs time.Duration // Message-IDs, with thread and label, are forgotten when they were not of use for so long; 400 days
+	ScrubEvery     time.Duration // how often all of the store is read and compared with its checksums; 7 days. Negative: never
 	HouseEvery     time.Duration // how often housekeeping looks for work; 10 minutes. Negative: never
 	Quotas         Quotas        // what accounts and departments may hold; no limit
 	Search         SearchOptions
@@ -109,6 +110,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.KeepMessageIDs <= 0 {
 		o.KeepMessageIDs = 400 * 24 * time.Hour
+	}
+	if o.ScrubEvery == 0 {
+		o.ScrubEvery = 7 * 24 * time.Hour
 	}
 	if o.HouseRate == 0 {
 		o.HouseRate = 16 << 20

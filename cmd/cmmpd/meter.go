@@ -72,6 +72,8 @@ func (m *meter) observe(d *daemon) {
 	m.set.Gauge("cmmpd_store_ready", "1 while the store acknowledges.", func() float64 { return truth(d.store.Ready()) })
 	m.set.CounterFunc("cmmpd_store_freed_octets_total", "Octets of the files that compaction of the store has removed.", func() float64 { return float64(d.store.Housekeeping().Freed) })
 	m.set.Gauge("cmmpd_store_damaged_segments", "Files of the store that are not compacted because something in them is damaged.", func() float64 { return float64(d.store.Housekeeping().Damaged) })
+	m.set.Gauge("cmmpd_store_scrubbed_seconds", "When all of the store was last read and compared with its checksums, in Unix time; 0: never.", func() float64 { return float64(d.store.Housekeeping().Scrubbed) })
+	m.set.Gauge("cmmpd_store_damaged_messages", "Messages that were found damaged by that, or by the one under way.", func() float64 { return float64(d.store.Housekeeping().Spoilt) })
 	m.set.Gauge("cmmpd_store_space_low", "1 while mail is refused because no more than the reserve is free on the disk.", func() float64 {
 		if d.store.Housekeeping().Low {
 			return 1

@@ -14,12 +14,13 @@ type storeConfig struct {
 	CompactBelow     int      `toml:"compact-below" bounds:"10,90"`
 	HousekeepingRate size     `toml:"housekeeping-rate" bounds:"64KiB,100GiB"`
 	KeepExpunges     int      `toml:"keep-expunges" bounds:"100,1000000"`
+	ScrubEvery       duration `toml:"scrub-every" bounds:"1h,8760h"`
 	KeepMessageIDs   duration `toml:"keep-message-ids" bounds:"24h,87600h"`
 }
 
 func defaultStore() storeConfig {
 	o := storage.Defaults()
-	return storeConfig{Reserve: size(o.Reserve), CompactBelow: o.CompactBelow, HousekeepingRate: size(o.HouseRate), KeepExpunges: o.KeepExpunges, KeepMessageIDs: duration(o.KeepMessageIDs)}
+	return storeConfig{Reserve: size(o.Reserve), CompactBelow: o.CompactBelow, HousekeepingRate: size(o.HouseRate), KeepExpunges: o.KeepExpunges, KeepMessageIDs: duration(o.KeepMessageIDs), ScrubEvery: duration(o.ScrubEvery)}
 }
 
 func (c *storeConfig) check(f *tomlFile) {
@@ -31,5 +32,6 @@ func (c *storeConfig) check(f *tomlFile) {
 func (c *storeConfig) options(o storage.Options) storage.Options {
 	o.Dir, o.Reserve, o.CompactBelow, o.HouseRate = c.Path, int64(c.Reserve), c.CompactBelow, int64(c.HousekeepingRate)
 	o.KeepExpunges, o.KeepMessageIDs = c.KeepExpunges, time.Duration(c.KeepMessageIDs)
+	o.ScrubEvery = time.Duration(c.ScrubEvery)
 	return o
 }

@@ -3,6 +3,7 @@ package blob
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -55,6 +56,9 @@ func (h *Held) Verify(off, n int64, want uint32) error {
 	}
 	return nil
 }
+
+// Reader reads the segment from its beginning.
+func (h *Held) Reader() io.Reader { return io.NewSectionReader(h.file.file, 0, 1<<62) }
 
 // ErrChecksum says that a part of a segment is not what was written.
 var ErrChecksum = errors.New("checksum is wrong")
