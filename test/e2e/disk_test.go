@@ -246,7 +246,12 @@ func (s *site) inject(strace string, f fault) (end func()) {
 	if f.path != "" {
 		args = append([]string{"-P", f.path}, args...)
 	}
-	cmd := exec.Command(strace, args...)
+	return s.attach(exec.Command(strace, args...))
+}
+
+// attach starts strace, which lets the program go when end is called.
+func (s *site) attach(cmd *exec.Cmd) (end func()) {
+	s.t.Helper()
 	words, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()
