@@ -198,7 +198,7 @@ func (b *Batch) load(i int) error {
 	}
 	n := int(e.body.summary)
 	if cap(b.plain)-len(b.plain) < n {
-		b.plain = make([]byte, 0, max(64<<10, 2*n)) // what is in the old one stays there
+		b.plain = make([]byte, 0, max(len(b.items)<<10, 2*n)) // what is in the old one stays there
 	}
 	sealed := b.plain[len(b.plain) : len(b.plain)+n]
 	if err := b.m.m.store.log.Read(e.body.segment, e.body.offset, sealed); err != nil {
