@@ -76,25 +76,31 @@ func (a *account) openEntry(secret secretRecord, body uint64, where []byte) (*op
 }
 
 func (s *Store) readSummary(e *openedEntry) (*Summary, error) {
-	sealed := make([]byte, e.body.summary)
+	n := int64(e.body.summary)
+	if e.body.plain <= headerInBody { // then the header is not in the summary, but behind it
+		n = e.body.total()
+	}
+	sealed := make([]byte, n)
 	if err := s.log.Read(e.body.segment, e.body.offset, sealed); err != nil {
 		return nil, damaged(err)
 	}
-	return e.openSummary(sealed)
+	sum, frame := sealed[:e.body.summary:e.body.summary], sealed[e.body.summary:]
+	return e.openSummary(sum, func() ([]byte, error) {
+		if len(frame) == 0 {
+			return nil, errRecord
+		}
+		return e.key.open(frame, domainLast, 0)
+	})
 }
 
-// openSummary opens the sealed summary in its own space, which is kept.
-func (e *openedEntry) openSummary(sealed []byte) (*Summary, error) {
+// openSummary opens the sealed summary in its own space, which is kept. body is what the body begins with, at least up to
+// headerInBody; it is called if the header is there only, and is kept too.
+func (e *openedEntry) openSummary(sealed []byte, body func() ([]byte, error)) (*Summary, error) {
 	plain, err := e.key.open(sealed, domainSummary, 0)
 	if err != nil {
 		return nil, err
 	}
-	return newSummary(plain, e.prefix)
-}
-
-func newSummary(plain, prefix []byte) (*Summary, error) {
-	s := &Summary{Prefix: prefix}
-	var err error
+	s := &Summary{Prefix: e.prefix}
 	if s.summary, err = decodeSummary(plain); err != nil {
 		return nil, err
 	}
@@ -102,8 +108,18 @@ func newSummary(plain, prefix []byte) (*Summary, error) {
 		return nil, err
 	}
 	s.Header = s.summary.header
-	if len(prefix) > 0 {
-		s.Header = append(append(make([]byte, 0, len(prefix)+len(s.Header)), prefix...), s.Header...)
+	if start := s.Index.Root.BodyStart; len(s.Header) == 0 && start > 0 {
+		text, err := body()
+		if err != nil {
+			return nil, err
+		}
+		if start > int64(len(text)) {
+			return nil, errRecord
+		}
+		s.Header = text[:start:start]
+	}
+	if len(e.prefix) > 0 {
+		s.Header = append(append(make([]byte, 0, len(e.prefix)+len(s.Header)), e.prefix...), s.Header...)
 	}
 	return s, nil
 }

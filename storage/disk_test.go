@@ -219,8 +219,15 @@ func TestDamage(t *testing.T) {
 		if (uid == 2) != (mail.KindOf(err) == mail.Corrupt) || uid != 2 && err != nil {
 			t.Errorf("UID %d: %v", uid, err)
 		}
-		if _, err := m.Summary(ctx, uid); err != nil {
-			t.Errorf("summary of UID %d: %v", uid, err)
+		if _, err := m.Summary(ctx, uid); (uid == 2) != (mail.KindOf(err) == mail.Corrupt) || uid != 2 && err != nil {
+			t.Errorf("summary of UID %d, whose header is in its body: %v", uid, err)
+		}
+		b, err := m.Batch(nil, []uint32{uid}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.AppendEnvelope(ctx, nil, 0); err != nil {
+			t.Errorf("envelope of UID %d: %v", uid, err)
 		}
 	}
 }

@@ -30,12 +30,15 @@ func (s *Summary) AppendStructure(b []byte) []byte {
 type summary struct {
 	envelope  []byte // packed; nil: in the index
 	structure []byte // nil: make it from the index
-	header    []byte
+	header    []byte // empty: it is where the body begins, if there is one
 	index     []byte
 }
 
 // A summary of version 2 begins with these two octets: an empty header, which version 1 would have an index of version 1 after.
 const summaryMark, summaryVersion = 0, 2
+
+// headerInBody is up to which size of a body its header is not kept twice. It is no more than a frame.
+const headerInBody = 16 << 10
 
 // maxStructure is how long a BODYSTRUCTURE is kept at most. A longer one is made from the index.
 const maxStructure = 64 << 10
@@ -54,6 +57,9 @@ func encodeSummary(data []byte, index *message.Index) ([]byte, error) {
 		structure = nil
 	}
 	b = appendBytes(b, structure)
+	if len(data) <= headerInBody {
+		header = nil
+	}
 	b = appendBytes(b, header)
 	root := *index.Root // the envelope stands above
 	root.Envelope = &message.Envelope{}

@@ -40,10 +40,6 @@ func (s *Store) readWhole(e *openedEntry, buf []byte) (*Summary, []byte, []byte,
 		return nil, nil, buf, damaged(err)
 	}
 	sealed, rest := buf[:e.body.summary:e.body.summary], buf[e.body.summary:]
-	sum, err := e.openSummary(slices.Clone(sealed)) // it is kept, and so is not in buf
-	if err != nil {
-		return nil, nil, buf, err
-	}
 	data := rest[:0]
 	for frame := range frames(e.body.plain) {
 		n, domain := min(len(rest), frameSize+tagSize), byte(domainFrame)
@@ -55,6 +51,11 @@ func (s *Store) readWhole(e *openedEntry, buf []byte) (*Summary, []byte, []byte,
 			return nil, nil, buf, err
 		}
 		data, rest = append(data, plain...), rest[n:] // it moves to the front by the tags before it
+	}
+	// What is kept of the summary is not in buf.
+	sum, err := e.openSummary(slices.Clone(sealed), func() ([]byte, error) { return slices.Clone(data[:min(len(data), headerInBody)]), nil })
+	if err != nil {
+		return nil, nil, buf, err
 	}
 	return sum, data, buf, nil
 }
