@@ -63,12 +63,14 @@ type Candidate struct {
 	SMIME         [][]byte // userSMIMECertificate (RFC 2798, section 2.8): further certificates, and what their client reads
 	Profile       string   // the directory's cmmpdCipherProfile: ProfileGCM, ProfileOAEP, ProfileOld, or ""
 	FromDirectory bool
+	Soft          bool // what is sent bears a certificate of which it is not known whether it is revoked
 }
 
 // Usable is a candidate with the certificate to encrypt to, and what they can read.
 type Usable struct {
 	Candidate
 	Cert      *x509.Certificate
+	Evidence  []trust.Evidence // how it is known that Cert is not revoked
 	Source    string           // FromDirectory, FromPin, or a Source's name
 	GCM       bool             // AES-256-GCM; AES-256-CBC everybody reads
 	Transport cms.KeyTransport // of an RSA key; an elliptic curve's agrees on a key either way

@@ -61,7 +61,7 @@ func (g *Gateway) fromMail(c Candidate) []judged {
 			certs = append(certs, cert)
 		}
 	}
-	all := g.judgeAll(certs, FromMail, trust.Binding{Address: c.Address, Aliases: c.Aliases})
+	all := g.judge(c, certs, FromMail, false)
 	var out []judged
 	for _, j := range all {
 		if j.result.Usable {
@@ -79,10 +79,10 @@ func (g *Gateway) fromMail(c Candidate) []judged {
 func (g *Gateway) find(c Candidate) []judged {
 	if g.o.Pinned != nil {
 		if pins := g.o.Pinned(c.Address); len(pins) > 0 {
-			return g.judgeAll(pins, FromPin, trust.Binding{Address: c.Address, Aliases: c.Aliases, Directory: true})
+			return g.judge(c, pins, FromPin, true)
 		}
 	}
-	all := g.judgeAll(g.certificates(c), FromDirectory, c.binding())
+	all := g.judge(c, g.certificates(c), FromDirectory, c.FromDirectory)
 	for _, s := range g.o.Sources {
 		if anyUsable(all) {
 			break
@@ -98,7 +98,7 @@ func (g *Gateway) find(c Candidate) []judged {
 				certs = append(certs, cert)
 			}
 		}
-		all = append(all, g.judgeAll(certs, s.Name(), trust.Binding{Address: c.Address, Aliases: c.Aliases})...)
+		all = append(all, g.judge(c, certs, s.Name(), false)...)
 	}
 	if !anyUsable(all) {
 		all = append(all, g.fromMail(c)...)
@@ -106,12 +106,14 @@ func (g *Gateway) find(c Candidate) []judged {
 	return all
 }
 
-func (g *Gateway) judgeAll(certs []*x509.Certificate, source string, b trust.Binding) []judged {
+// judge checks certificates for encryption to c. entry: they are c's even if they name no address.
+func (g *Gateway) judge(c Candidate, certs []*x509.Certificate, source string, entry bool) []judged {
+	q := trust.Query{Purpose: trust.Encrypt, Soft: c.Soft, Binding: trust.Binding{Address: c.Address, Aliases: c.Aliases, Directory: entry}}
 	var out []judged
 	for _, cert := range certs {
 		j := judged{cert: cert, source: source}
 		if cert != nil {
-			j.result = g.o.Trust.Check(cert, trust.Encrypt, b)
+			j.result = g.o.Trust.Ask(cert, q)
 		}
 		out = append(out, j)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"cmmpd/internal/demopki"
 	"cmmpd/internal/mail"
+	"cmmpd/smime/trust"
 )
 
 // published is a Source of a test.
@@ -92,5 +93,21 @@ func TestSourcesAndPins(t *testing.T) {
 				t.Error("it was asked for nothing")
 			}
 		})
+	}
+}
+
+// Nothing known about revocation is enough only where the caller says so.
+func TestSoftCandidates(t *testing.T) {
+	w := newSmallWorld(t)
+	v, err := trust.New(trust.Options{Anchors: []*x509.Certificate{w.ca.Cert}, Intermediates: []*x509.Certificate{w.sub.Cert}, RequireCRL: true})
+	w.must(err)
+	g := New(Options{Trust: v})
+	c := w.people["carol"].Candidate
+	if _, err := g.Choose(c); mail.KindOf(err) != mail.Unavailable {
+		t.Errorf("hard: %v", err)
+	}
+	c.Soft = true
+	if _, err := g.Choose(c); err != nil {
+		t.Errorf("soft: %v", err)
 	}
 }

@@ -180,8 +180,12 @@ func configCheck(args []string) error {
 	if err := fs.parse(args, 0); err != nil {
 		return err
 	}
-	if _, err := loadConfig(*path); err != nil {
+	cfg, err := loadConfig(*path)
+	if err != nil {
 		return err
+	}
+	if err := cfg.tryTrust(); err != nil {
+		return fmt.Errorf("%s: %w", *path, err)
 	}
 	fmt.Fprintf(os.Stderr, "%s is good\n", *path)
 	return nil

@@ -153,6 +153,21 @@ func (t *trustConfig) fetching(o *trust.Options, keep bool) error {
 	return nil
 }
 
+// tryTrust reads what the verifier needs: anchors, lists, pins. It asks nobody.
+func (c *config) tryTrust() error {
+	if _, err := c.verifier(newLog("error"), false); err != nil {
+		return err
+	}
+	if _, err := c.Trust.pinned(); err != nil {
+		return fmt.Errorf("trust: pins: %w", err)
+	}
+	_, closeAll, err := c.Trust.sources(newLog("error"))
+	if err != nil {
+		return fmt.Errorf("trust: authorities: %w", err)
+	}
+	return closeAll()
+}
+
 // openTrust opens the verifier and renews what it fetched until the platform closes.
 func (p *platform) openTrust() (*trust.Verifier, error) {
 	v, err := p.cfg.verifier(p.log, true)

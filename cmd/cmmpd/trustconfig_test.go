@@ -109,6 +109,13 @@ func TestTrustFromConfiguration(t *testing.T) {
 	if err := smimeCertificate([]string{"--config", path, filepath.Join(dir, "other.der")}); err == nil || !strings.Contains(err.Error(), "not trusted") {
 		t.Errorf("a policy that is not accepted: %v", err)
 	}
+	if err := configCheck([]string{"--config", path}); err != nil {
+		t.Error(err)
+	}
+	must(os.WriteFile(filepath.Join(dir, "pki/ca.crl"), []byte("rubbish"), 0o600))
+	if err := configCheck([]string{"--config", path}); err == nil || !strings.Contains(err.Error(), "ca.crl") {
+		t.Errorf("a damaged list: %v", err)
+	}
 	cfg.Trust.Policies[0].Anchor = cfg.SMIME.Intermediates[0]
 	if _, err := cfg.verifier(slog.New(slog.DiscardHandler), false); err == nil || !strings.Contains(err.Error(), "not among the anchors") {
 		t.Error(err)

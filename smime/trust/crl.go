@@ -86,20 +86,6 @@ func parseLists(b []byte, source string) ([]*revocations, error) {
 	return out, nil
 }
 
-func parseList(der []byte, source string) (*revocations, error) {
-	list, err := x509.ParseRevocationList(der)
-	if err != nil {
-		return nil, err
-	}
-	r := &revocations{
-		source: source, issuer: parseName(list.RawIssuer), made: list.ThisUpdate, next: list.NextUpdate, number: list.Number,
-		tbs: list.RawTBSRevocationList, signature: list.Signature, algorithm: list.SignatureAlgorithm, trusted: map[string]bool{},
-	}
-	r.readExtensions(list)
-	r.readEntries(list)
-	return r, nil
-}
-
 // readExtensions looks at what changes the meaning of the list (RFC 5280, section
 // 5.2). One with a critical extension that we do not know cannot be used.
 func (r *revocations) readExtensions(list *x509.RevocationList) {
@@ -120,33 +106,6 @@ func (r *revocations) readExtensions(list *x509.RevocationList) {
 	}
 }
 
-// readEntries puts the revoked certificates into maps. In an indirect list an entry
-// belongs to the issuer last named (section 5.3.3).
-func (r *revocations) readEntries(list *x509.RevocationList) {
-	issuer := r.issuer.key()
-	r.entries = map[string]map[string]entry{issuer: make(map[string]entry, len(list.RevokedCertificateEntries))}
-	for i := range list.RevokedCertificateEntries {
-		e := &list.RevokedCertificateEntries[i]
-		for _, x := range e.Extensions {
-			switch {
-			case x.Id.Equal(oidCertIssuer):
-				n, err := certificateIssuer(x.Value)
-				if err != nil || !r.scope.indirect {
-					r.reject = "the revocation list names issuers where it may not, or not by name"
-					return
-				}
-				issuer = n.key()
-				if r.entries[issuer] == nil {
-					r.entries[issuer] = map[string]entry{}
-				}
-			case x.Critical && !x.Id.Equal(oidReasonCode) && !x.Id.Equal(oidInvalidityDate):
-				r.reject = "the revocation list has entries with an unknown critical extension"
-			}
-		}
-		r.entries[issuer][serialKey(e.SerialNumber)] = entry{at: e.RevocationTime.Unix(), reason: uint8(e.ReasonCode)}
-	}
-}
-
 // certificateIssuer reads the one directory name of the extension.
 func certificateIssuer(der []byte) (name, error) {
 	in := cryptobyte.String(der)
@@ -164,14 +123,6 @@ func certificateIssuer(der []byte) (name, error) {
 		}
 	}
 	return nil, errNames
-}
-
-// serialKey tells serial numbers apart, negative ones too.
-func serialKey(n *big.Int) string {
-	if n.Sign() < 0 {
-		return "-" + string(n.Bytes())
-	}
-	return "+" + string(n.Bytes())
 }
 
 // entry finds c, which the issuer with this name issued.

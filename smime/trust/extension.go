@@ -14,11 +14,8 @@ import (
 var (
 	oidSAN             = asn1.ObjectIdentifier{2, 5, 29, 17}
 	oidCRLNumber       = asn1.ObjectIdentifier{2, 5, 29, 20}
-	oidReasonCode      = asn1.ObjectIdentifier{2, 5, 29, 21}
-	oidInvalidityDate  = asn1.ObjectIdentifier{2, 5, 29, 24}
 	oidDelta           = asn1.ObjectIdentifier{2, 5, 29, 27}
 	oidIDP             = asn1.ObjectIdentifier{2, 5, 29, 28}
-	oidCertIssuer      = asn1.ObjectIdentifier{2, 5, 29, 29}
 	oidNameConstraints = asn1.ObjectIdentifier{2, 5, 29, 30}
 	oidCRLDP           = asn1.ObjectIdentifier{2, 5, 29, 31}
 	oidAuthorityKeyID  = asn1.ObjectIdentifier{2, 5, 29, 35}

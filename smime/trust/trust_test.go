@@ -370,6 +370,7 @@ func FuzzParseLists(f *testing.F) {
 	f.Add(demopki.CRLPEM(der))
 	f.Add([]byte("0"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		sameAsStandard(t, b)
 		lists, err := parseLists(b, "test")
 		if err == nil && len(lists) == 0 {
 			t.Fatal("neither a list nor an error")
@@ -394,4 +395,38 @@ func TestKnownPathEnds(t *testing.T) {
 	w.expect(v, c, Sign, Binding{Address: mail.MustParseAddress("bob@works.gov.example")}, WrongAddress)
 	w.now = w.now.Add(6 * 365 * 24 * time.Hour) // the authority's certificate has expired
 	w.expect(v, c, Encrypt, b, Untrusted)
+}
+
+// sameAsStandard holds our reading of a list in DER to crypto/x509's.
+func sameAsStandard(t *testing.T, der []byte) {
+	t.Helper()
+	want, err := x509.ParseRevocationList(der)
+	if err != nil || len(want.Raw) != len(der) {
+		return
+	}
+	got, err := parseList(der, "test")
+	if err != nil {
+		return // we are stricter about times and trailing bytes
+	}
+	if string(got.tbs) != string(want.RawTBSRevocationList) || !got.made.Equal(want.ThisUpdate) || !got.next.Equal(want.NextUpdate) {
+		t.Fatal("read otherwise than crypto/x509 does")
+	}
+	if len(got.entries) > 1 || got.reject != "" {
+		return
+	}
+	for i := range want.RevokedCertificateEntries {
+		e := &want.RevokedCertificateEntries[i]
+		if _, ok := got.entries[got.issuer.key()][serialKey(e.SerialNumber)]; !ok {
+			t.Fatalf("%v is missing", e.SerialNumber)
+		}
+	}
+}
+
+func TestListsAreReadAsTheStandardLibraryDoes(t *testing.T) {
+	for name, der := range newPKITS(t).lists {
+		if _, err := parseList(der, name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		sameAsStandard(t, der)
+	}
 }
