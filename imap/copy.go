@@ -43,7 +43,7 @@ func (s *session) transfer(p *wire.Parser, act transfer, write bool) (storage.Co
 	if err := p.End(); err != nil {
 		return none, err
 	}
-	if write {
+	if write && !s.view.restores {
 		if err := s.writable(); err != nil {
 			return none, err
 		}

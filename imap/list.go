@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
@@ -50,7 +51,7 @@ func cmdList(s *session, p *wire.Parser) (string, error) {
 	for i := range boxes {
 		b := &boxes[i]
 		below := l.recursive && l.selectedBelow(boxes[i+1:], b.Name)
-		if !match(b.Name) || !l.selects(b) && !below {
+		if !match(b.Name) || !l.selects(b) && !below || b.Recoverable && !l.wants(b.Name) {
 			continue
 		}
 		s.sendList("LIST", b.Name, l.attributes(b), l.childInfo(below))
@@ -71,6 +72,12 @@ func (l *listing) selects(b *storage.MailboxInfo) bool {
 		return false
 	}
 	return b.Exists || b.HasChildren || l.subscribed
+}
+
+// wants says whether the mailbox of deleted messages is asked for, by its name or among all there are ("*"). It is not one for
+// every day: who looks at one level after the other, as when a tree of folders is shown, does not see it.
+func (l *listing) wants(name string) bool {
+	return slices.ContainsFunc(l.patterns, func(p string) bool { return l.reference+p == name || strings.Contains(p, "*") })
 }
 
 // selectedBelow says whether a mailbox below name, of those that follow it in the list, is wanted.
@@ -201,6 +208,9 @@ func (l *listing) attributes(b *storage.MailboxInfo) []string {
 		attrs = append(attrs, string(imap.MailboxAttrNonExistent))
 	case !b.Exists:
 		attrs = append(attrs, string(imap.MailboxAttrNoSelect))
+	}
+	if b.Recoverable {
+		attrs = append(attrs, string(imap.MailboxAttrNoInferiors))
 	}
 	if b.HasChildren {
 		attrs = append(attrs, string(imap.MailboxAttrHasChildren))

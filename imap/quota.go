@@ -31,14 +31,21 @@ func cmdGetQuota(s *session, p *wire.Parser) (string, error) {
 	return "", nil
 }
 
-// cmdGetQuotaRoot tells which quotas hold for a mailbox: for all the same.
+// cmdGetQuotaRoot tells which quotas hold for a mailbox: for all the same, but for that of deleted messages.
 func cmdGetQuotaRoot(s *session, p *wire.Parser) (string, error) {
 	name := mailboxName(p)
 	if err := p.End(); err != nil {
 		return "", err
 	}
-	if _, err := s.user.acct.Status(s.ctx, name); err != nil {
+	st, err := s.user.acct.Status(s.ctx, name)
+	if err != nil {
 		return "", err
+	}
+	if st.Recoverable { // deleted messages count in none
+		s.c.write("* QUOTAROOT ")
+		s.c.out = s.appendMailbox(s.c.out, name)
+		s.c.end()
+		return "", nil
 	}
 	own, department, all, err := s.quotas()
 	if err != nil {

@@ -38,7 +38,10 @@ func (s *session) selectMailbox(p *wire.Parser, readOnly bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	examine := readOnly
+	readOnly = readOnly || mbox.Recoverable()
 	v, unseen, st := s.newView(mbox, readOnly)
+	v.restores = mbox.Recoverable() && !examine
 	if err := mbox.Settle(); err != nil {
 		v.close()
 		return "", err

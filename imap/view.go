@@ -17,6 +17,7 @@ import (
 type view struct {
 	mbox     *storage.Mailbox
 	readOnly bool
+	restores bool   // it is that of deleted messages: nothing can be changed there, but they can be moved out
 	noRecent bool   // nothing is \Recent: the client speaks IMAP4rev2
 	stop     func() // ends the watch
 

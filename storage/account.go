@@ -151,6 +151,7 @@ func (a *Account) List(context.Context) ([]MailboxInfo, error) {
 	for _, m := range all {
 		infos[m.name] = &MailboxInfo{
 			Name: m.name, SpecialUse: specialUses[m.record.use], Exists: true, ID: m.key.id(), Subscribed: subscribed[m.name],
+			Recoverable: a.a.recoverable(m.key.mailbox),
 		}
 	}
 	for name := range subscribed {
@@ -191,6 +192,7 @@ func (a *Account) Status(_ context.Context, name string) (Status, error) {
 	return Status{
 		Messages: c.messages, Recent: c.recent, Unseen: c.unseen, Deleted: c.deleted, UIDNext: c.uidNext,
 		UIDValidity: c.uidValidity, HighestModSeq: max(c.modSeq, 1), Size: c.size, MailboxID: key.id(),
+		Recoverable: a.a.recoverable(key.mailbox),
 	}, err
 }
 

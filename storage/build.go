@@ -75,7 +75,8 @@ type box struct {
 	changed bool
 	event   *event
 
-	destroyed bool // the mailbox is deleted: there are no counters to write
+	recoverable bool // it is that of deleted messages
+	destroyed   bool // the mailbox is deleted: there are no counters to write
 }
 
 // box returns the mailbox for changing. The error is of kind mail.NotFound if it does not exist.
@@ -100,7 +101,7 @@ func (b *build) box(a *account, key mailboxKey) (*box, error) {
 }
 
 func (b *build) newBox(a *account, key mailboxKey, c counters) *box {
-	x := &box{account: a, key: key, c: c, before: c, event: &event{account: a, key: key}}
+	x := &box{account: a, key: key, c: c, before: c, event: &event{account: a, key: key}, recoverable: a.recoverable(key.mailbox)}
 	b.boxes = append(b.boxes, x)
 	return x
 }

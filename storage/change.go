@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
+
+	"cmmpd/internal/mail"
 )
 
 // The operations here look at messages and change them: they hold the account exclusively, so that what the mailbox's
@@ -118,6 +120,9 @@ func (m *Mailbox) StoreFlags(ctx context.Context, uids imap.UIDSet, op FlagOp, f
 	}
 	x := m.m
 	a := x.account
+	if m.Recoverable() {
+		return Stored{}, nil, errRecoverable
+	}
 	var e *epoch
 	if len(p.words) > 0 {
 		if e, err = a.sealing(ctx, len(p.words)); err != nil {
@@ -207,11 +212,18 @@ func (m *mailbox) choose(bx *box, c *flagChange) (changed []uint32, modified ima
 func (m *Mailbox) Expunge(ctx context.Context, uids *imap.UIDSet) (gone imap.UIDSet, err error) {
 	x := m.m
 	a := x.account
+	if m.Recoverable() {
+		return nil, errRecoverable
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	all := imap.UIDSet{{Start: 1, Stop: 0}}
 	if uids != nil {
 		all = *uids
+	}
+	kept, err := x.keeping(ctx)
+	if err != nil {
+		return nil, err
 	}
 	err = x.store.commit(ctx, &commit{}, func(b *build) error {
 		var list []uint32
@@ -229,11 +241,15 @@ func (m *Mailbox) Expunge(ctx context.Context, uids *imap.UIDSet) (gone imap.UID
 		for _, r := range uidRanges(list) {
 			gone.AddRange(imap.UID(r.from), imap.UID(r.to))
 		}
+		if err := kept.keep(b, list); err != nil {
+			return err
+		}
 		return x.remove(b, bx, list)
 	})
 	if err != nil {
 		return nil, err
 	}
+	kept.made()
 	return gone, nil
 }
 
@@ -261,6 +277,9 @@ func (m *mailbox) remove(b *build, bx *box, list []uint32) error {
 		}
 		b.delete(keyOf(keyEntry, m.key.account, m.key.mailbox, uid))
 		b.delete(keyOf(keySecret, m.key.account, m.key.mailbox, uid))
+		if bx.recoverable {
+			b.delete(keyOf(keyOrigin, m.key.account, uid))
+		}
 		bx.count(-1, m.flags(s), int64(s.size), uid >= bx.c.firstRecent)
 	}
 	bodies := make([]uint64, 0, len(refs))
@@ -309,6 +328,9 @@ func (m *Mailbox) copyTo(ctx context.Context, uids imap.UIDSet, dest string, mov
 	to, _, err := a.lookup(dest)
 	if err != nil {
 		return CopyResult{}, err
+	}
+	if a.recoverable(to.mailbox) {
+		return CopyResult{}, errRecoverable
 	}
 	var result CopyResult
 	err = x.store.commit(ctx, &commit{}, func(b *build) error {
@@ -372,10 +394,16 @@ func (m *mailbox) copyOne(b *build, e *epoch, s *slot, target *box, words map[[2
 		return 0, errRecord
 	}
 	flags := m.flags(s)
+	if target.recoverable {
+		flags.sys &^= sysDeleted
+	}
 	if flags.words != [2]uint64{} && m.key != target.key {
 		bits, ok := words[flags.words]
 		if !ok {
 			set, err := b.flags(target, e, parsedFlags{words: Flags{flagSet{words: flags.words}, m.words}.List()})
+			if target.recoverable && mail.KindOf(err) == mail.TooLarge && err != nil { // it knows as many keywords as it can
+				set, err = flagSet{}, nil
+			}
 			if err != nil {
 				return 0, err
 			}

@@ -22,6 +22,7 @@ func (s *Store) Check(ctx context.Context, deep bool) (*Report, error) {
 		store: s, report: &Report{Problems: []string{}}, accounts: make(map[uint32]*checkedAccount),
 		mailboxes: make(map[mailboxKey]*checkedMailbox), refs: make(map[uint64]uint32), bodies: make(map[uint64]bodyRecord),
 		queue: make(map[QueueID]queueRecord), pace: pace{rate: 4 * s.o.HouseRate}, gone: make(map[uint32]bool), dead: make(map[uint32]uint64), totals: make(map[string]total),
+		kept: make(map[uint64]uint32),
 	}
 	if err := c.shallow(ctx); err != nil {
 		return nil, err
@@ -49,6 +50,7 @@ type checker struct {
 	dead      map[uint32]uint64 // octets of dead bodies by segment
 	totals    map[string]total  // of departments
 	pace      pace              // of reading bodies
+	kept      map[uint64]uint32 // of refs, those of entries that are deleted messages
 	entries   []checkedEntry
 	omitted   int
 }
@@ -56,6 +58,7 @@ type checker struct {
 type checkedAccount struct {
 	id        mail.AccountID
 	record    accountRecord
+	origins   int // records of where deleted messages were
 	usage     *usage
 	mailboxes []mailboxKey
 }
@@ -107,6 +110,7 @@ func (c *checker) shallow(ctx context.Context) error {
 		{keyBody, c.body},
 		{keyEntry, c.entry},
 		{keySecret, c.secret},
+		{keyOrigin, c.origin},
 		{keyFlags, c.flags},
 		{keyExpunged, c.expunged},
 		{keyForgotten, c.forgottenTraces},
@@ -147,6 +151,7 @@ func (c *checker) shallow(ctx context.Context) error {
 	c.inMemory()
 	c.report.Accounts, c.report.Mailboxes = len(c.accounts), len(c.mailboxes)
 	c.report.Entries, c.report.Bodies = len(c.entries), len(c.bodies)
+	c.recoverable()
 	return nil
 }
 
@@ -318,6 +323,9 @@ func (c *checker) entry(k, v []byte) {
 		c.problem("UID %d in %v: no thread or no mod-sequence", uid, key)
 	}
 	c.refs[r.body]++
+	if c.isKept(key) {
+		c.kept[r.body]++
+	}
 	c.entries = append(c.entries, checkedEntry{key, uid, r.body, r.size})
 	m.uids, m.flags = append(m.uids, uid), append(m.flags, r.flags)
 	m.modSeqs, m.sizes = append(m.modSeqs, r.modSeq), append(m.sizes, r.size)
@@ -475,7 +483,9 @@ func (c *checker) sums() {
 	for n, a := range c.accounts {
 		var u usage
 		for _, key := range a.mailboxes {
-			u.add(c.mailboxes[key].c)
+			if !c.isKept(key) {
+				u.add(c.mailboxes[key].c)
+			}
 		}
 		c.counted(a, u)
 		if len(a.mailboxes) != int(a.record.mailboxCount) {

@@ -364,6 +364,9 @@ func (p *delivery) buildEntry(b *build, body *deliveryBody, e *deliveryEntry, no
 	if err != nil {
 		return err
 	}
+	if x.recoverable {
+		return errRecoverable
+	}
 	uid, err := x.uid()
 	if err != nil {
 		return err

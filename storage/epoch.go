@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cmmpd/internal/keys"
@@ -34,6 +35,8 @@ type account struct {
 	epochs  map[uint32]*keys.Wrapper // opened ones, while there are handles
 
 	search searchIndex
+
+	kept atomic.Uint32 // the mailbox of deleted messages; 0: there is none yet. Changed while mu is held
 
 	users int // guarded by Store.accountsMu: who holds on to this value
 }
@@ -117,6 +120,7 @@ func (a *account) loadNumber() error {
 	if err != nil {
 		return err
 	}
+	a.kept.Store(r.kept)
 	a.keyMu.Lock()
 	a.number = r.number
 	a.keyMu.Unlock()

@@ -22,6 +22,7 @@ const (
 	keyExpunged  = 'X' // + account, mailbox, mod-sequence: UIDs
 	keyForgotten = 'x' // + account, mailbox: expunge traces up to this mod-sequence are forgotten
 	keyMessageID = 'H' // + account, Message-ID hash: thread, label, day
+	keyOrigin    = 'W' // + account, UID in the mailbox of deleted messages: sealedText, the name of the mailbox where it was
 	keyBody      = 'B' // + body: bodyRecord
 	keyGarbage   = 'G' // + segment: octets of bodies that nothing refers to
 	keyReclaimed = 'R' // + segment: octets that its file had; it is not needed any more

@@ -44,6 +44,9 @@ func (a *Account) Create(ctx context.Context, name, use string) error {
 
 // create makes a mailbox and the missing ones above it. The account is held exclusively.
 func (a *account) create(b *build, e *epoch, name string, use byte) error {
+	if err := a.notUnderRecoverable(b, name); err != nil {
+		return err
+	}
 	made, err := a.createMissing(b, e, append(parents(name), name), use)
 	if err == nil && !made {
 		return mail.E(mail.Exists, "the mailbox exists", nil)
@@ -98,6 +101,9 @@ func (a *Account) Delete(ctx context.Context, name string) error {
 	if name == Inbox {
 		return mail.E(mail.Denied, "INBOX cannot be deleted", nil)
 	}
+	if x.recoverable(key.mailbox) {
+		return errRecoverable
+	}
 	m, err := x.store.hold(ctx, x, key)
 	if err != nil {
 		return err
@@ -105,11 +111,19 @@ func (a *Account) Delete(ctx context.Context, name string) error {
 	defer x.store.drop(m)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.store.commit(ctx, &commit{}, func(b *build) error {
+	kept, err := m.keeping(ctx)
+	if err != nil {
+		return err
+	}
+	err = x.store.commit(ctx, &commit{}, func(b *build) error {
 		m.mu.RLock()
 		defer m.mu.RUnlock()
-		return m.destroy(b)
+		return m.destroy(b, kept)
 	})
+	if err == nil {
+		kept.made()
+	}
+	return err
 }
 
 // onlyParent tells a name that is merely above mailboxes from one that is not there at all.
@@ -129,8 +143,8 @@ func (a *account) onlyParent(name string, err error) error {
 	return err
 }
 
-// destroy removes the mailbox with all that belongs to it. m.mu is held for reading.
-func (m *mailbox) destroy(b *build) error {
+// destroy removes the mailbox with all that belongs to it, and keeps its messages. m.mu is held for reading.
+func (m *mailbox) destroy(b *build, kept *keptMaker) error {
 	x, err := b.box(m.account, m.key)
 	if err != nil {
 		return err
@@ -138,6 +152,9 @@ func (m *mailbox) destroy(b *build) error {
 	list := make([]uint32, len(m.msgs))
 	for i := range m.msgs {
 		list[i] = m.msgs[i].uid
+	}
+	if err := kept.keep(b, list); err != nil {
+		return err
 	}
 	if err := m.remove(b, x, list); err != nil {
 		return err
@@ -216,6 +233,9 @@ func (a *Account) Rename(ctx context.Context, from, to string) error {
 			if _, err := canonicalName(to + rest); err != nil {
 				return err
 			}
+			if x.recoverable(m.key.mailbox) {
+				return errRecoverable
+			}
 			found = true
 			if err := x.rename(b, e, m, to+rest); err != nil {
 				return err
@@ -223,6 +243,9 @@ func (a *Account) Rename(ctx context.Context, from, to string) error {
 		}
 		if !found {
 			return errNoMailbox
+		}
+		if err := x.notUnderRecoverable(b, to); err != nil {
+			return err
 		}
 		_, err := x.createMissing(b, e, parents(to), 0)
 		return err

@@ -29,6 +29,8 @@ type modelMessage struct {
 	flags  map[string]bool // lower case
 	served string
 	email  ObjectID
+	origin string // of a deleted message: the mailbox where it was
+	saved  int64  // likewise: when it was deleted
 }
 
 type modelMailbox struct {
@@ -36,6 +38,7 @@ type modelMailbox struct {
 	uidNext uint32
 	modSeq  uint64            // the highest
 	gone    map[uint32]uint64 // UID to mod-sequence
+	drafts  bool              // what is deleted from it is gone
 
 	validity uint32
 	seen     []uint64 // mod-sequences at which it was looked at
@@ -56,6 +59,7 @@ type machine struct {
 	n           int
 	lazy        bool // flags were changed since the last durable act
 	departments map[mail.AccountID]string
+	kept        map[mail.AccountID]*modelMailbox // deleted messages
 	now         time.Time
 
 	validities map[mail.AccountID]map[uint32]bool // that were ever given
@@ -120,6 +124,7 @@ func (m *machine) exists(id mail.AccountID) {
 	m.model[id], m.subscribed[id] = make(modelAccount), make(map[string]bool)
 	for _, f := range firstMailboxes {
 		m.model[id][f.name], m.subscribed[id][f.name] = newModelMailbox(), true
+		m.model[id][f.name].drafts = f.name == "Drafts"
 	}
 }
 
@@ -257,6 +262,7 @@ func (m *machine) expunge() {
 		}
 		want.AddNum(imap.UID(msg.uid))
 		x.gone[msg.uid] = 0
+		m.keep(id, name, x, msg)
 		return true
 	})
 	if gone.String() != want.String() {
@@ -268,6 +274,10 @@ func (m *machine) expunge() {
 func (m *machine) copyOrMove() {
 	id, name, x := m.pick()
 	dest := rapid.SampledFrom(slices.Sorted(maps.Keys(m.model[id]))).Draw(m.t, "destination")
+	m.transfer(id, name, x, dest, m.model[id][dest])
+}
+
+func (m *machine) transfer(id mail.AccountID, name string, x *modelMailbox, dest string, to *modelMailbox) {
 	move := rapid.Bool().Draw(m.t, "move")
 	set := m.uids(x)
 	box, f := m.mailbox(id, name), (*Mailbox).Copy
@@ -284,7 +294,7 @@ func (m *machine) copyOrMove() {
 		if i >= len(result.From) || result.From[i] != msg.uid {
 			m.t.Fatalf("copied %v, which should have %d", result.From, msg.uid)
 		}
-		m.added(m.model[id][dest], result.To[i], maps.Clone(msg.flags), msg.served, msg.email)
+		m.added(to, result.To[i], maps.Clone(msg.flags), msg.served, msg.email)
 		if move {
 			x.msgs = slices.DeleteFunc(x.msgs, func(y *modelMessage) bool { return y == msg })
 			x.gone[msg.uid] = 0
@@ -326,7 +336,7 @@ func (m *machine) drop(id mail.AccountID, name string) {
 }
 
 func (m *machine) deleteMailbox() {
-	id, name, _ := m.pick()
+	id, name, x := m.pick()
 	err := m.account(id).Delete(context.Background(), name)
 	if name == Inbox {
 		if mail.KindOf(err) != mail.Denied {
@@ -336,9 +346,53 @@ func (m *machine) deleteMailbox() {
 	}
 	m.fail(err)
 	m.lazy = false
+	for _, msg := range x.msgs {
+		m.keep(id, name, x, msg)
+	}
 	delete(m.model[id], name)
 	m.drop(id, name)
 }
+
+// keep has a deleted message be among those that can be brought back.
+func (m *machine) keep(id mail.AccountID, name string, from *modelMailbox, msg *modelMessage) {
+	if from.drafts {
+		return
+	}
+	if m.kept[id] == nil {
+		m.kept[id] = newModelMailbox()
+	}
+	x := m.kept[id]
+	flags := maps.Clone(msg.flags)
+	delete(flags, `\deleted`)
+	x.msgs = append(x.msgs, &modelMessage{uid: x.uidNext, flags: flags, served: msg.served, email: msg.email, origin: name, saved: m.now.Unix()})
+	x.uidNext++
+}
+
+// recover brings deleted messages back.
+func (m *machine) recover() {
+	id := rapid.SampledFrom(slices.Sorted(maps.Keys(m.model))).Draw(m.t, "account")
+	x := m.kept[id]
+	if x == nil {
+		return
+	}
+	dest := rapid.SampledFrom(slices.Sorted(maps.Keys(m.model[id]))).Draw(m.t, "destination")
+	m.transfer(id, recoverableName, x, dest, m.model[id][dest])
+}
+
+// expire lets time pass and has what was deleted long ago removed, the oldest first.
+func (m *machine) expire() {
+	m.now = m.now.Add(time.Duration(rapid.IntRange(0, 36).Draw(m.t, "hours")) * time.Hour)
+	m.fail(m.s.expireSome(context.Background()))
+	for _, x := range m.kept {
+		for len(x.msgs) > 0 && x.msgs[0].saved <= m.now.Add(-modelRecover).Unix() { // the clock may have been put back
+			x.gone[x.msgs[0].uid] = 0
+			x.msgs = x.msgs[1:]
+			m.lazy = false
+		}
+	}
+}
+
+const modelRecover = 24 * time.Hour
 
 func (m *machine) rename() {
 	id, name, x := m.pick()
@@ -420,7 +474,11 @@ func (m *machine) compact() {
 	var want []string
 	for id, boxes := range m.boxes {
 		for name, x := range boxes {
-			for _, msg := range m.model[id][name].msgs {
+			box := m.model[id][name]
+			if name == recoverableName {
+				box = m.kept[id]
+			}
+			for _, msg := range box.msgs {
 				c, err := x.Body(context.Background(), msg.uid)
 				m.fail(err)
 				open, want = append(open, c), append(want, msg.served)
@@ -505,8 +563,19 @@ func (m *machine) compare() {
 		m.fail(err)
 		var names []string
 		for _, info := range list {
-			if info.Exists {
+			if info.Recoverable != (info.Name == recoverableName) {
+				m.t.Fatalf("%+v", info)
+			}
+			if info.Exists && !info.Recoverable {
 				names = append(names, info.Name)
+			}
+		}
+		if x := m.kept[id]; x != nil {
+			m.compareMailbox(id, recoverableName, x)
+			for _, msg := range x.msgs {
+				if from, err := m.mailbox(id, recoverableName).Origin(msg.uid); err != nil || from != msg.origin {
+					m.t.Fatalf("UID %d comes from %q, want %q (%v)", msg.uid, from, msg.origin, err)
+				}
 			}
 		}
 		if want := slices.SortedFunc(maps.Keys(model), compareNames); !slices.Equal(names, want) {
@@ -630,13 +699,13 @@ func TestModel(t *testing.T) {
 		fsys := faultfs.New()
 		m := &machine{
 			t: rt, tb: t, fsys: fsys, model: make(map[mail.AccountID]modelAccount),
-			open: make(map[mail.AccountID]*Account), boxes: make(map[mail.AccountID]map[string]*Mailbox), departments: make(map[mail.AccountID]string),
+			open: make(map[mail.AccountID]*Account), boxes: make(map[mail.AccountID]map[string]*Mailbox), departments: make(map[mail.AccountID]string), kept: make(map[mail.AccountID]*modelMailbox),
 			now: time.Unix(1_700_000_000, 0), validities: make(map[mail.AccountID]map[uint32]bool),
 			subscribed: make(map[mail.AccountID]map[string]bool), queue: make(map[QueueID]*modelQueued),
 		}
 		m.o = Options{
 			Dir: filepath.Join(t.TempDir(), "store"), Keys: keys.Keystore(ks), FS: fsys, SegmentBytes: 100_000, EpochMessages: 300, HouseRate: -1,
-			Now: func() time.Time { return m.now },
+			Now: func() time.Time { return m.now }, Recover: modelRecover, HouseEvery: -1,
 		}
 		s, err := Open(context.Background(), m.o)
 		m.fail(err)
@@ -662,6 +731,8 @@ func TestModel(t *testing.T) {
 			"rebuild": func(*rapid.T) { m.rebuild() },
 			"erase":   func(*rapid.T) { m.erase() },
 			"join":    func(*rapid.T) { m.join() },
+			"recover": func(*rapid.T) { m.recover() },
+			"expire":  func(*rapid.T) { m.expire() },
 
 			"clock":     func(*rapid.T) { m.moveClock() },
 			"subscribe": func(*rapid.T) { m.subscribe() },

@@ -144,7 +144,7 @@ func (b *build) holdings() []holding {
 		return &list[i]
 	}
 	for _, x := range b.boxes {
-		if !x.changed {
+		if !x.changed || x.recoverable {
 			continue
 		}
 		h := at(x.account, x.key.account)

@@ -22,18 +22,28 @@ type accountRecord struct {
 	mailboxes    uint32 // the mailbox number given last
 	uidValidity  uint32 // the UIDVALIDITY given last
 	mailboxCount uint32 // how many there are now
+	kept         uint32 // the mailbox of deleted messages; 0: there is none yet
 }
 
 func (r accountRecord) encode() []byte {
 	b := appendUint(nil, uint64(r.number))
 	b = appendUint(b, uint64(r.mailboxes))
 	b = appendUint(b, uint64(r.uidValidity))
-	return appendUint(b, uint64(r.mailboxCount))
+	b = appendUint(b, uint64(r.mailboxCount))
+	if r.kept != 0 {
+		b = appendUint(b, uint64(r.kept))
+	}
+	return b
 }
 
 func decodeAccount(b []byte) (accountRecord, error) {
 	d := decoder{b: b}
 	r := accountRecord{number: d.uint32(), mailboxes: d.uint32(), uidValidity: d.uint32(), mailboxCount: d.uint32()}
+	if len(d.b) > 0 {
+		if r.kept = d.uint32(); r.kept == 0 {
+			d.fail()
+		}
+	}
 	return r, d.end()
 }
 

@@ -13,7 +13,8 @@ import (
 func FuzzRecords(f *testing.F) {
 	text := sealedText{3, []byte("sealed")}
 	set := flagSet{sys: sysSeen, words: [2]uint64{1 << 3, 1}}
-	f.Add(byte(0), accountRecord{1, 2, 3, 4}.encode())
+	f.Add(byte(0), accountRecord{1, 2, 3, 4, 0}.encode())
+	f.Add(byte(0), accountRecord{1, 2, 3, 4, 5}.encode())
 	f.Add(byte(1), mailboxRecord{use: 1, nameHash: hash{1}, name: text, keywords: []keyword{{hash{2}, text}}}.encode())
 	f.Add(byte(2), counters{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}.encode())
 	f.Add(byte(3), entryRecord{1, 2, 3, 4, -5, 6, set}.encode())

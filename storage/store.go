@@ -49,6 +49,8 @@ type Options struct {
 	KeepMessageIDs time.Duration // Message-IDs, with thread and label, are forgotten when they were not of use for so long; 400 days
 	ScrubEvery     time.Duration // how often all of the store is read and compared with its checksums; 7 days. Negative: never
 	HouseEvery     time.Duration // how often housekeeping looks for work; 10 minutes. Negative: never
+	Recover        time.Duration // how long deleted messages can be brought back; negative: not at all; 0: nothing is kept, and nothing that was kept is removed
+	RecoverBytes   int64         // how much of them an account may hold; 1 GiB
 	Quotas         Quotas        // what accounts and departments may hold; no limit
 	Search         SearchOptions
 
@@ -80,6 +82,7 @@ func (o *Options) setDefaults() {
 	if o.FS == nil {
 		o.FS = durable.OS{}
 	}
+	o.recoverDefaults()
 	if o.Warn == nil {
 		o.Warn = func(Warning) {}
 	}

@@ -115,6 +115,7 @@ type Status struct {
 	HighestModSeq                     uint64
 	Size                              int64
 	MailboxID                         string
+	Recoverable                       bool // it holds deleted messages
 }
 
 // MailboxInfo is one line of LIST.
@@ -125,6 +126,7 @@ type MailboxInfo struct {
 	Exists      bool // false: only subscribed, or only a parent (\NonExistent, \Noselect)
 	HasChildren bool
 	ID          string // MAILBOXID (RFC 8474); "" if it does not exist
+	Recoverable bool   // it holds deleted messages
 }
 
 // CopyResult pairs the UIDs of copies with those of their sources (RFC 4315, COPYUID).
@@ -135,10 +137,13 @@ type CopyResult struct {
 
 // Report is the result of Check.
 type Report struct {
-	Accounts  int      `json:"accounts"`
-	Mailboxes int      `json:"mailboxes"`
-	Entries   int      `json:"entries"`
-	Bodies    int      `json:"bodies"`
-	Queue     int      `json:"queue"`
-	Problems  []string `json:"problems"`
+	Accounts  int `json:"accounts"`
+	Mailboxes int `json:"mailboxes"`
+	Entries   int `json:"entries"`
+	Bodies    int `json:"bodies"`
+	Queue     int `json:"queue"`
+	// Recoverable is how many deleted messages can be brought back. Neither they nor their mailboxes nor bodies that only they have are
+	// in the counts above.
+	Recoverable int      `json:"recoverable"`
+	Problems    []string `json:"problems"`
 }

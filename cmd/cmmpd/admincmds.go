@@ -213,7 +213,7 @@ func check(args []string) error {
 				return err
 			}
 		} else {
-			fmt.Printf("accounts %d\nmailboxes %d\nentries %d\nbodies %d\nqueue %d\n", r.Accounts, r.Mailboxes, r.Entries, r.Bodies, r.Queue)
+			fmt.Printf("accounts %d\nmailboxes %d\nentries %d\nbodies %d\nqueue %d\nrecoverable %d\n", r.Accounts, r.Mailboxes, r.Entries, r.Bodies, r.Queue, r.Recoverable)
 			for _, p := range r.Problems {
 				fmt.Println("problem:", p)
 			}

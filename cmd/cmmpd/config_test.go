@@ -137,6 +137,7 @@ func TestConfigComplaints(t *testing.T) {
 		"no pauses":         {`retry = ["5m", "10m", "20m", "40m", "80m", "160m", "240m"]`, `retry = []`, "1 to 100"},
 		"route to us":       {"#[[queue.routes]]\n#domain = \"partner.example\"", "[[queue.routes]]\nhost = \"x:25\"\ndomain = \"Works.gov.example\"", "is delivered here"},
 		"route to nowhere":  {"#[[queue.routes]]\n#domain = \"partner.example\"", "[[queue.routes]]\nhost = \"x\"\ndomain = \"*\"", "not a server and its port"},
+		"days below zero":   {`recoverable-days = 14`, `recoverable-days = -1`, "not between"},
 		"quota of others":   {"#[[quota.departments]]\n#domain = \"health.gov.example\"", "[[quota.departments]]\ndomain = \"partner.example\"", "not one of domains.local"},
 		"quota below zero":  {"#[[quota.departments]]\n#domain = \"health.gov.example\"", "[[quota.departments]]\nmessages = -1\ndomain = \"health.gov.example\"", "not between"},
 		"search from none":  {`from-messages = 256 `, `from-messages = 0 `, "0 is not between 1 and 1000000"},

@@ -193,7 +193,7 @@ func eachMailbox(ctx context.Context, a *storage.Account, name string, f func(*s
 		return err
 	}
 	for _, info := range list {
-		if !info.Exists || name != "" && info.Name != name {
+		if !info.Exists || info.Recoverable || name != "" && info.Name != name {
 			continue
 		}
 		m, err := a.Open(ctx, info.Name)

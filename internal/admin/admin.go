@@ -40,12 +40,14 @@ type ImportResult struct {
 
 // CheckReport is what a check of the store found: its counts, and what is wrong.
 type CheckReport struct {
-	Accounts  int      `json:"accounts"`
-	Mailboxes int      `json:"mailboxes"`
-	Entries   int      `json:"entries"`
-	Bodies    int      `json:"bodies"`
-	Queue     int      `json:"queue"`
-	Problems  []string `json:"problems"`
+	Accounts  int `json:"accounts"`
+	Mailboxes int `json:"mailboxes"`
+	Entries   int `json:"entries"`
+	Bodies    int `json:"bodies"`
+	Queue     int `json:"queue"`
+	// Recoverable is how many deleted messages can be brought back; they are in none of the counts above.
+	Recoverable int      `json:"recoverable"`
+	Problems    []string `json:"problems"`
 }
 
 // Export says what of the audit log is wanted, and how.

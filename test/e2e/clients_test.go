@@ -200,6 +200,19 @@ SyncState *
 	if got := s.last("bob", "Archive"); !strings.Contains(got, text) {
 		s.t.Errorf("Archive holds\n%s", got)
 	}
+	// It is deleted there. What was deleted is copied like all mailboxes, though it is read-only.
+	s.imap("bob", "Archive", `STORE 1:* +FLAGS.SILENT (\Deleted)`)
+	s.imap("bob", "Archive", "EXPUNGE")
+	for range 2 {
+		s.must("", "mbsync", "-c", conf, "-a")
+	}
+	deleted, err := filepath.Glob(filepath.Join(dir, "m", "Recoverable", "*", "*"))
+	if err != nil || len(deleted) == 0 {
+		s.t.Errorf("copied of what was deleted: %q, %v", deleted, err)
+	}
+	if got := s.last("bob", "Recoverable"); !strings.Contains(got, text) {
+		s.t.Errorf("Recoverable holds\n%s", got)
+	}
 }
 
 func (s *site) ldapsearch() {

@@ -190,8 +190,8 @@ func (s *site) code(args ...string) (int, string) {
 
 // counts is "cmmpd check --json".
 func (s *site) counts() (c struct {
-	Accounts, Mailboxes, Entries, Bodies, Queue int
-	Problems                                    []string
+	Accounts, Mailboxes, Entries, Bodies, Queue, Recoverable int
+	Problems                                                 []string
 },
 ) {
 	s.t.Helper()

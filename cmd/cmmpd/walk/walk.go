@@ -39,8 +39,8 @@ type Options struct {
 
 // Counts are the store's own figures.
 type Counts struct {
-	Accounts, Mailboxes, Entries, Bodies, Queue int
-	Problems                                    []string
+	Accounts, Mailboxes, Entries, Bodies, Queue, Recoverable int
+	Problems                                                 []string
 }
 
 // walk is one walk: its options and what the steps hand on.
