@@ -24,6 +24,8 @@ if [ "${1:-}" = heavy ]; then
     need thunderbird thunderbird
     need cmsutil libnss3-tools
     need script bsdutils
+    need javac default-jdk-headless
+    [ -e /usr/share/java/bcmail.jar ] || missing="$missing libbcmail-java"
     fc-list :lang=zh-tw 2>/dev/null | grep -q . || missing="$missing fontconfig fonts-droid-fallback" # for the screenshots
     need strace strace         # makes flushes fail
     need mkfs.ext4 e2fsprogs   # file systems to fill, and to cut the power of

@@ -8,6 +8,7 @@ package demopki
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -34,6 +35,7 @@ const (
 	RSA2048
 	RSA3072
 	RSA1024
+	Ed25519
 )
 
 // NewKey makes a key.
@@ -51,6 +53,9 @@ func NewKey(k Kind) (crypto.Signer, error) {
 		return rsa.GenerateKey(rand.Reader, 3072)
 	case RSA1024:
 		return rsa.GenerateKey(rand.Reader, 1024)
+	case Ed25519:
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return key, err
 	}
 	return nil, fmt.Errorf("no such kind of key: %d", k)
 }
@@ -191,8 +196,11 @@ func (ca *CA) Issue(s Spec) (*Identity, error) {
 	}
 	if t.KeyUsage == 0 {
 		t.KeyUsage = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment
-		if _, ok := key.Public().(*ecdsa.PublicKey); ok {
+		switch key.Public().(type) {
+		case *ecdsa.PublicKey:
 			t.KeyUsage = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyAgreement
+		case ed25519.PublicKey:
+			t.KeyUsage = x509.KeyUsageDigitalSignature
 		}
 	}
 	if len(t.ExtKeyUsage) == 0 && !s.NoEKU {
