@@ -156,7 +156,7 @@ func (k *check) builder() *builder {
 // authority.
 func (k *check) path() bool {
 	if known := k.v.paths.get(k.c, k.now); known != nil {
-		k.paths = []validPath{*known}
+		k.paths = known
 	} else if !k.findPaths() {
 		return false
 	}
@@ -192,8 +192,8 @@ func (k *check) findPaths() bool {
 		}
 	}
 	if len(k.paths) > 0 {
-		if len(k.q.Extra) == 0 && len(k.paths) == 1 {
-			k.v.paths.put(k.paths[0])
+		if len(k.q.Extra) == 0 {
+			k.v.paths.put(k.paths)
 		}
 		return true
 	}
@@ -250,22 +250,22 @@ type validPath struct {
 // itself are looked at each time anew.
 type paths struct {
 	mu    sync.Mutex
-	known map[[sha256.Size]byte]knownPath // by the certificate's digest, guarded by mu
+	known map[[sha256.Size]byte]knownPaths // by the certificate's digest, guarded by mu
 }
 
-// knownPath holds from the latest first day to the earliest last day in it.
-type knownPath struct {
-	validPath
+// knownPaths hold from the latest first day to the earliest last day in them.
+type knownPaths struct {
+	paths       []validPath
 	from, until time.Time
 }
 
 // maxPaths bounds the memory; beyond it everything is forgotten.
 const maxPaths = 20_000
 
-func newPaths() *paths { return &paths{known: map[[sha256.Size]byte]knownPath{}} }
+func newPaths() *paths { return &paths{known: map[[sha256.Size]byte]knownPaths{}} }
 
-// get returns a path for c that holds now, or nil.
-func (p *paths) get(c *x509.Certificate, now time.Time) *validPath {
+// get returns the paths for c that hold now, or nil.
+func (p *paths) get(c *x509.Certificate, now time.Time) []validPath {
 	key := sha256.Sum256(c.Raw)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -273,18 +273,20 @@ func (p *paths) get(c *x509.Certificate, now time.Time) *validPath {
 	if !ok || now.Before(k.from) || now.After(k.until) {
 		return nil
 	}
-	return &k.validPath
+	return k.paths
 }
 
-func (p *paths) put(v validPath) {
-	leaf := v.path[0]
-	k := knownPath{validPath: v, from: leaf.NotBefore, until: leaf.NotAfter}
-	for _, c := range v.path {
-		if c.NotBefore.After(k.from) {
-			k.from = c.NotBefore
-		}
-		if c.NotAfter.Before(k.until) {
-			k.until = c.NotAfter
+func (p *paths) put(vs []validPath) {
+	leaf := vs[0].path[0]
+	k := knownPaths{paths: vs, from: leaf.NotBefore, until: leaf.NotAfter}
+	for _, v := range vs {
+		for _, c := range v.path {
+			if c.NotBefore.After(k.from) {
+				k.from = c.NotBefore
+			}
+			if c.NotAfter.Before(k.until) {
+				k.until = c.NotAfter
+			}
 		}
 	}
 	key := sha256.Sum256(leaf.Raw)

@@ -1,15 +1,20 @@
 package trust
 
 import (
+	"bytes"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ocsp"
 
 	"cmmpd/internal/demopki"
 	"cmmpd/internal/mail"
@@ -120,6 +125,61 @@ func TestPathBuildingIsBounded(t *testing.T) {
 	}
 	if r := v.Check(id.Cert, Sign, Binding{Address: alice}, extra...); r.Failure != Untrusted {
 		t.Errorf("%+v", r)
+	}
+}
+
+// Names times name constraints is work that strangers choose.
+func TestNameConstraintsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	var domains, addresses []string
+	for i := range 900 {
+		domains = append(domains, fmt.Sprintf("d%d.example", i))
+		addresses = append(addresses, fmt.Sprintf("a%d@works.gov.example", i))
+	}
+	sub, err := w.root.NewSub("Long", func(c *x509.Certificate) { c.ExcludedEmailAddresses = domains })
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.publish(sub, "long.crl", time.Hour)
+	w.options.Intermediates = append(w.options.Intermediates, sub.Cert)
+	v := w.verifier()
+	for n, want := range map[int]Failure{50: None, len(addresses): Untrusted} {
+		id, err := sub.Issue(demopki.Spec{CN: "x", Adjust: func(c *x509.Certificate) { c.EmailAddresses = addresses[:n] }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.expect(v, id.Cert, Encrypt, Binding{Address: mail.MustParseAddress("a1@works.gov.example")}, want)
+	}
+}
+
+// An authority's certificate is replaced, and the old one revoked: the path over the new
+// one is taken.
+func TestAnotherPathIsTaken(t *testing.T) {
+	for _, newFirst := range []bool{false, true} {
+		w := newWorld(t)
+		again, err := w.root.Issue(demopki.Spec{Signer: w.sub.Key, Adjust: func(c *x509.Certificate) {
+			c.RawSubject, c.SubjectKeyId = w.sub.Cert.RawSubject, w.sub.Cert.SubjectKeyId
+			c.IsCA, c.KeyUsage, c.ExtKeyUsage = true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign, nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.options.Intermediates = []*x509.Certificate{w.sub.Cert, again.Cert}
+		if newFirst {
+			slices.Reverse(w.options.Intermediates)
+		}
+		v, c, b := w.verifier(), w.issue(demopki.Spec{CN: "Alice", Address: alice.String()}), Binding{Address: alice}
+		w.expect(v, c, Encrypt, b, None)
+		w.root.Revoke(w.sub.Cert)
+		w.publish(w.root, "root.crl", time.Hour)
+		for range 2 { // the second time from what is remembered
+			if r := v.Check(c, Encrypt, b); !r.Usable || !r.Path[1].Equal(again.Cert) {
+				t.Errorf("%+v", r.Steps)
+			}
+		}
+		w.root.Revoke(again.Cert)
+		w.publish(w.root, "root.crl", 2*time.Hour)
+		w.expect(v, c, Encrypt, b, Revoked)
 	}
 }
 
@@ -360,4 +420,48 @@ func FuzzParseCertificate(f *testing.F) {
 			_, _ = p.wrapUp()
 		}
 	})
+}
+
+// Of a list and a response nothing that was changed counts, wherever the bit is.
+func TestEveryBitCounts(t *testing.T) {
+	w := newWorld(t)
+	c := w.issue(demopki.Spec{CN: "Alice", Address: alice.String()})
+	list, err := w.sub.CRL(time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := ocsp.CreateResponse(w.sub.Cert, w.sub.Cert, ocsp.Response{
+		SerialNumber: c.SerialNumber, Status: ocsp.Good, ThisUpdate: w.now, NextUpdate: w.now.Add(time.Hour),
+	}, w.sub.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	goodList, err := parseList(list, "test")
+	if err != nil || !goodList.signedBy(w.sub.Cert) {
+		t.Fatal(err)
+	}
+	goodResponse, err := parseResponse(response)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &check{v: w.verifier(), c: c, now: w.now}
+	path := []*x509.Certificate{c, w.sub.Cert, w.root.Cert}
+	if s := k.byResponse(goodResponse, "test", path, 0, 0); s.state != good {
+		t.Fatalf("%+v", s)
+	}
+	for i := range 8 * len(list) {
+		b := bytes.Clone(list)
+		b[i/8] ^= 1 << (i % 8)
+		if r, err := parseList(b, "test"); err == nil && r.signedBy(w.sub.Cert) && !bytes.Equal(r.tbs, goodList.tbs) {
+			t.Fatalf("bit %d of the list", i)
+		}
+	}
+	for i := range 8 * len(response) {
+		b := bytes.Clone(response)
+		b[i/8] ^= 1 << (i % 8)
+		r, err := parseResponse(b)
+		if err == nil && k.byResponse(r, "test", path, 0, 0).state == good && !bytes.Equal(r.tbs, goodResponse.tbs) {
+			t.Fatalf("bit %d of the response", i)
+		}
+	}
 }
