@@ -18,7 +18,7 @@ const (
 // Renew prepares a store that was restored from a backup. Clients may have seen messages that the backup does not
 // hold, under UIDs and IDs that will be given out again; so every mailbox gets a new UIDVALIDITY, whereupon clients
 // forget what they have kept (RFC 3501, section 2.3.1.1), and new EMAILIDs and mailboxes begin beyond a gap. What waited in
-// the queue may have been sent since the backup, so all of it is held. Renew must be called before anybody uses the
+// the queue may have been sent since the backup, so all of it is held. What the key vault has no keys of any more is dropped. Renew must be called before anybody uses the
 // store.
 func (s *Store) Renew(ctx context.Context) error {
 	if err := s.commit(ctx, &commit{}, func(b *build) error {
@@ -39,10 +39,19 @@ func (s *Store) Renew(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	disposed := 0
 	for _, id := range ids {
-		if err := s.renewAccount(ctx, id); err != nil {
+		n, err := s.DropDisposed(ctx, mail.AccountID(id))
+		if err == nil {
+			err = s.renewAccount(ctx, id)
+		}
+		if err != nil {
 			return err
 		}
+		disposed += n
+	}
+	if disposed > 0 {
+		s.o.Log.Warn("messages whose keys were erased after the backup do not come back", "messages", disposed)
 	}
 	return s.commit(ctx, &commit{}, func(b *build) error {
 		return s.scan(key0(keyQueue), func(k, v []byte) error {

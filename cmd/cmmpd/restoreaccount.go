@@ -67,6 +67,9 @@ func (p *platform) restoreAccount(ctx context.Context, q admin.RestoreRequest, m
 		return res, fmt.Errorf("the store of the backup: %w", err)
 	}
 	defer func() { err = errors.Join(err, old.Close()) }()
+	if _, err := old.DropDisposed(ctx, who.Account); err != nil {
+		return res, err
+	}
 	from, err := old.OpenAccount(ctx, who.Account)
 	if err != nil {
 		return res, err
