@@ -21,7 +21,7 @@ type view struct {
 	noRecent bool   // nothing is \Recent: the client speaks IMAP4rev2
 	stop     func() // ends the watch
 
-	uids     []uint32     // of sequence numbers 1, 2, …; those in gone included
+	uids     []uint32     // of sequence numbers 1, 2, …; those in gone included. Perhaps shared: appended to, never changed in place
 	gone     []uint32     // expunged in the store, the client has not been told; ascending
 	recent   []wire.Range // UIDs that are \Recent for this session; ascending
 	modseq   uint64       // all changes up to here are in uids and gone, and told or in news
@@ -296,7 +296,7 @@ func (s *session) tellGone() {
 			s.c.end()
 		}
 	}
-	kept := v.uids[:0]
+	kept := make([]uint32, 0, len(v.uids)) // the list may be others', too
 	g = 0
 	for _, uid := range v.uids {
 		if g < len(v.gone) && v.gone[g] == uid {

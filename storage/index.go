@@ -41,6 +41,8 @@ type mailbox struct {
 	deleted  bool
 	watchers map[*func()]struct{}
 
+	uids uidList
+
 	searched  uint32 // the search index has been seen to hold messages below this UID
 	searching bool   // the searcher has it in its queue
 
@@ -185,6 +187,7 @@ func (s *Store) update(e *event) {
 	if e.changed != nil {
 		e.changed.apply(m)
 	}
+	m.uids.update(e)
 	m.remember(e, open)
 	if len(e.gone) > 0 {
 		gone := e.gone
@@ -266,6 +269,7 @@ func (s *Store) drop(m *mailbox) {
 	m.mu.Lock()
 	m.name, m.words = "", nil // they are for those who have the account open
 	m.recent, m.recentAfter = nil, m.c.modSeq
+	m.uids.forget()
 	deleted := m.deleted
 	m.mu.Unlock()
 	if deleted {

@@ -116,19 +116,11 @@ func (m *Mailbox) Snapshot() ([]Msg, State) {
 }
 
 // UIDs is the UIDs of all messages, ascending, the place among them of the first that is not \Seen (-1: there is none),
-// and the state at the same moment.
+// and the state at the same moment. Others have the same list: it may be appended to, and must not be changed in place.
 func (m *Mailbox) UIDs() (uids []uint32, unseen int, st State) {
 	m.m.mu.RLock()
 	defer m.m.mu.RUnlock()
-	uids = make([]uint32, len(m.m.msgs), len(m.m.msgs)+16)
-	unseen = -1
-	for i := range m.m.msgs {
-		s := &m.m.msgs[i]
-		uids[i] = s.uid
-		if unseen < 0 && s.sys&sysSeen == 0 {
-			unseen = i
-		}
-	}
+	uids, unseen = m.m.uids.of(m.m)
 	return uids, unseen, m.m.state()
 }
 

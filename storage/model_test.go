@@ -42,6 +42,8 @@ type modelMailbox struct {
 
 	validity uint32
 	seen     []uint64 // mod-sequences at which it was looked at
+
+	shared, copied []uint32 // UIDs as they were given, and as they were then
 }
 
 type modelAccount map[string]*modelMailbox
@@ -675,6 +677,7 @@ func (m *machine) compareMailbox(id mail.AccountID, name string, x *modelMailbox
 		m.t.Fatalf("%s since %d: changed %v, want %v; vanished %v, want %v", name, before, changed, fresh, c.Vanished, vanished)
 	}
 	m.comparePast(box, x)
+	m.compareUIDs(box, x)
 	if len(msgs) > 0 {
 		i := m.n % len(msgs)
 		content, err := box.Body(ctx, msgs[i].UID)

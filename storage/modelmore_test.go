@@ -194,3 +194,23 @@ func (m *machine) comparePast(box *Mailbox, x *modelMailbox) {
 		m.t.Fatalf("%s since %d of %d: changed %v, want %v; vanished %v, want %v", box.Name(), since, c.HighestModSeq, changed, want, c.Vanished, vanished)
 	}
 }
+
+// compareUIDs looks at the list that sessions share, and sees that lists given out before have not changed.
+func (m *machine) compareUIDs(box *Mailbox, x *modelMailbox) {
+	uids, unseen, _ := box.UIDs()
+	var want []uint32
+	first := -1
+	for i, msg := range x.msgs {
+		want = append(want, msg.uid)
+		if first < 0 && !msg.flags[`\seen`] {
+			first = i
+		}
+	}
+	if !slices.Equal(uids, want) || unseen != first {
+		m.t.Fatalf("%s: UIDs %v, first unseen %d; want %v, %d", box.Name(), uids, unseen, want, first)
+	}
+	if !slices.Equal(x.shared, x.copied) {
+		m.t.Fatalf("%s: a list of UIDs has changed from %v to %v", box.Name(), x.copied, x.shared)
+	}
+	x.shared, x.copied = uids, slices.Clone(uids)
+}
