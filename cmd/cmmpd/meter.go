@@ -88,6 +88,13 @@ func (m *meter) observe(d *daemon) {
 		return max(d.Seconds(), 0)
 	})
 	m.set.Gauge("cmmpd_ready", "1 while the platform can do its work: as /readyz.", func() float64 { return truth(d.readiness()) })
+	m.set.Gauge("cmmpd_revocation_next_update_seconds", "When the first of the revocation lists in use must have been replaced, in Unix time; 0: there is none.", func() float64 {
+		if next := d.verifier.Health().Next; !next.IsZero() {
+			return float64(next.Unix())
+		}
+		return 0
+	})
+	m.set.Gauge("cmmpd_revocation_fetches_failing", "Lists, responders and issuers' addresses that could not be fetched when last tried.", func() float64 { return float64(d.verifier.Health().Failing) })
 	m.set.Gauge("cmmpd_tls_certificate_not_after_seconds", "When the server certificate expires, in Unix time.", func() float64 { return float64(d.certificate.notAfter().Unix()) })
 }
 

@@ -43,6 +43,7 @@ type platform struct {
 	dir      *directory.Directory
 	auth     *auth.Authenticator
 	queue    *queue.Queue
+	verifier *trust.Verifier
 	intake   *intake.Intake
 	service  *admin.Service
 	smtp     *smtp.Server

@@ -174,6 +174,7 @@ func (p *platform) openTrust() (*trust.Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.verifier = v
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

@@ -134,6 +134,9 @@ func TestListsAreFetched(t *testing.T) {
 	o.options.LastKnownGood, o.options.MaxCRLAge = 10*time.Hour, 1000*time.Hour
 	v := o.verifier()
 	o.expect(v, c, Encrypt, b, Stale) // the server has none yet
+	if h := v.Health(); h.Failing != 1 || !h.Next.Equal(o.now.Add(1000*time.Hour)) {
+		t.Errorf("%+v", h)
+	}
 	o.list(o.sub, 24*time.Hour)
 	o.expect(v, c, Encrypt, b, Stale) // and is not asked again at once
 	if n := o.requests("/sub.crl"); n != 1 {
@@ -147,6 +150,9 @@ func TestListsAreFetched(t *testing.T) {
 	}
 	if r := v.Check(c, Encrypt, b); len(r.Evidence) != 2 || r.Evidence[0].Source != o.url+"/sub.crl" || r.Evidence[0].Kind != "CRL" {
 		t.Errorf("%+v", r.Evidence)
+	}
+	if h := v.Health(); h.Failing != 0 || h.Next.Sub(o.now).Hours() > 24 {
+		t.Errorf("%+v", h)
 	}
 	if len(o.cache.data) != 1 {
 		t.Errorf("%d things kept", len(o.cache.data))
