@@ -1,8 +1,10 @@
 package storage
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"cmmpd/internal/mail"
@@ -15,14 +17,31 @@ type build struct {
 	store  *Store
 	commit *commit
 	ops    []engine.Op
-	own    map[string]int // place in ops
+	own    map[string]int // place in ops, once there are many
 	boxes  []*box
 	joins  []join
 	tells  *Warning // the commit brings this warning to whom it concerns
 }
 
+// fewOps is up to how many ops looking at all of them is faster than a map.
+const fewOps = 24
+
+// place finds the op for a key.
+func (b *build) place(key []byte) (int, bool) {
+	if b.own != nil {
+		i, ok := b.own[string(key)]
+		return i, ok
+	}
+	for i := range b.ops {
+		if bytes.Equal(b.ops[i].Key, key) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
 func (b *build) get(key []byte) ([]byte, error) {
-	if i, ok := b.own[string(key)]; ok {
+	if i, ok := b.place(key); ok {
 		return b.ops[i].Value, nil
 	}
 	if p, ok := b.store.pending[string(key)]; ok {
@@ -33,11 +52,22 @@ func (b *build) get(key []byte) ([]byte, error) {
 
 // put keeps key and value. A nil value deletes.
 func (b *build) put(key, value []byte) {
-	if i, ok := b.own[string(key)]; ok {
+	if i, ok := b.place(key); ok {
 		b.ops[i].Value = value
 		return
 	}
-	b.own[string(key)] = len(b.ops)
+	switch {
+	case b.own != nil:
+		b.own[string(key)] = len(b.ops)
+	case b.ops == nil:
+		b.ops = make([]engine.Op, 0, 12)
+	case len(b.ops) == fewOps:
+		b.own = make(map[string]int, 4*fewOps)
+		for i := range b.ops {
+			b.own[string(b.ops[i].Key)] = i
+		}
+		b.own[string(key)] = len(b.ops)
+	}
 	b.ops = append(b.ops, engine.Op{Key: key, Value: value})
 }
 
@@ -327,15 +357,22 @@ func (b *build) thread(account uint32, hashes []hash, own hash, hasOwn bool, fre
 	if hasOwn {
 		hashes = append(hashes[:len(hashes):len(hashes)], own)
 	}
-	var unknown []hash
+	type without struct {
+		hash   hash
+		record messageIDRecord
+	}
+	var unknown []without
 	thread := uint64(0)
-	for _, h := range hashes {
+	for i, h := range hashes {
+		if slices.Contains(hashes[:i], h) {
+			continue
+		}
 		r, ok, err := b.messageID(account, h)
 		if err != nil {
 			return 0, err
 		}
 		if !ok || r.thread == 0 {
-			unknown = append(unknown, h)
+			unknown = append(unknown, without{h, r})
 			continue
 		}
 		if thread == 0 {
@@ -348,13 +385,9 @@ func (b *build) thread(account uint32, hashes []hash, own hash, hasOwn bool, fre
 	if thread == 0 {
 		thread = fresh
 	}
-	for _, h := range unknown {
-		r, _, err := b.messageID(account, h)
-		if err != nil {
-			return 0, err
-		}
-		r.thread = thread
-		b.putMessageID(account, h, r)
+	for _, u := range unknown {
+		u.record.thread = thread
+		b.putMessageID(account, u.hash, u.record)
 	}
 	return thread, nil
 }
@@ -382,8 +415,11 @@ func (b *build) messageID(account uint32, h hash) (messageIDRecord, bool, error)
 
 // label remembers a message's label. What a submission said stands; anything else only if nothing was said before.
 func (b *build) label(account uint32, h hash, label mail.Label, submitted bool) error {
+	if label == "" {
+		return nil
+	}
 	r, _, err := b.messageID(account, h)
-	if err != nil || label == "" || r.label != "" && !submitted {
+	if err != nil || r.label != "" && !submitted {
 		return err
 	}
 	r.label = strings.Clone(string(label))

@@ -97,7 +97,7 @@ func (s *Store) enqueue(c *commit, f func(*build) error) error {
 	if s.closing {
 		return mail.E(mail.Unavailable, "the mail store is closing", nil)
 	}
-	b := &build{store: s, commit: c, own: make(map[string]int, 16)}
+	b := &build{store: s, commit: c}
 	if err := f(b); err != nil {
 		return err
 	}

@@ -139,7 +139,22 @@ func (p *delivery) account(ctx context.Context, id mail.AccountID) (*recipient, 
 	return r, nil
 }
 
+// spareBlob is up to which size the room for what is sealed is used again.
+const spareBlob = 256 << 10
+
+// blobFor is an empty slice for n octets.
+func (s *Store) blobFor(n int) []byte {
+	if b, _ := s.blobs.Get().(*[]byte); b != nil && cap(*b) >= n {
+		return (*b)[:0]
+	}
+	return make([]byte, 0, n)
+}
+
+// release gives back what the delivery holds. Nobody reads the blob any more: it was written, or is not going to be.
 func (p *delivery) release() {
+	if b := p.blob; cap(b) > 0 && cap(b) <= spareBlob {
+		p.store.blobs.Put(&b)
+	}
 	for _, r := range p.accounts {
 		p.store.release(r.account)
 	}
@@ -186,7 +201,7 @@ func (p *delivery) prepare(ctx context.Context, d *Delivery) error {
 	if err := p.seals(ctx); err != nil {
 		return err
 	}
-	p.blob = make([]byte, 0, total)
+	p.blob = p.store.blobFor(int(total))
 	for _, b := range p.bodies {
 		if err := p.seal(ctx, b); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"fmt"
+	stdhash "hash"
 	"io"
 	"strings"
 	"sync"
@@ -19,7 +20,8 @@ import (
 type account struct {
 	store *Store
 	id    mail.AccountID
-	blind []byte // the blind-index key
+	blind []byte    // the blind-index key
+	macs  sync.Pool // HMACs under it, with what the key makes of them
 
 	// mu keeps operations that look at the state of mailboxes and change it (held exclusively) apart from those that
 	// only add to it (held shared), until what they do is visible. Taken before any other lock; of several accounts
@@ -284,7 +286,12 @@ const (
 
 // hash is the blind hash of text.
 func (a *account) hash(kind, text string) (h hash) {
-	m := hmac.New(sha256.New, a.blind)
+	m, _ := a.macs.Get().(stdhash.Hash)
+	if m == nil {
+		m = hmac.New(sha256.New, a.blind)
+	}
+	defer a.macs.Put(m)
+	m.Reset()
 	_, _ = io.WriteString(m, kind) // a hash never fails
 	_, _ = io.WriteString(m, text)
 	var sum [sha256.Size]byte

@@ -181,6 +181,8 @@ type Store struct {
 	clock       uint64 // counts closings of mailboxes
 	idle        int    // about how many messages those have that nobody has open
 
+	blobs sync.Pool // *[]byte: room for what deliveries seal
+
 	feedMu sync.Mutex
 	feed   map[*func(mail.AccountID)]struct{}
 }

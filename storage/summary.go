@@ -49,17 +49,17 @@ func encodeSummary(data []byte, index *message.Index) ([]byte, error) {
 		return nil, mail.E(mail.Invalid, "", errors.New("the index is not that of the message"))
 	}
 	header := data[:index.Root.BodyStart]
-	b := append(make([]byte, 0, len(header)+1024), summaryMark, summaryVersion)
-	part := make([]byte, 0, 1024)
+	if len(data) <= headerInBody {
+		header = nil
+	}
+	b := append(make([]byte, 0, len(header)+768), summaryMark, summaryVersion)
+	part := make([]byte, 0, 512)
 	b = appendBytes(b, message.PackEnvelope(part, index.Root.Envelope))
 	structure := message.AppendStructure(part, index.Root, true)
 	if len(structure) > maxStructure {
 		structure = nil
 	}
 	b = appendBytes(b, structure)
-	if len(data) <= headerInBody {
-		header = nil
-	}
 	b = appendBytes(b, header)
 	root := *index.Root // the envelope stands above
 	root.Envelope = &message.Envelope{}

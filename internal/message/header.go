@@ -40,7 +40,7 @@ func ParseHeader(b []byte, lim Limits) Header {
 			break // cut by the limit
 		}
 		if h.fields == nil {
-			h.fields = make([]Field, 0, 24)
+			h.fields = make([]Field, 0, min(24, 1+strings.Count(text, "\n")))
 		}
 		h.fields = append(h.fields, Field{text[f.start:f.nameEnd], f.start, f.end, f.value})
 	}
