@@ -107,6 +107,10 @@ func TestFormatVersions(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(o.Dir, formatFile)
+	format, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for content, want := range map[string]mail.Kind{
 		string(encodeFormat(formatVersion+1, blob.StoreID{1})): mail.Unsupported,
 		"something else\n": mail.Corrupt,
@@ -117,6 +121,30 @@ func TestFormatVersions(t *testing.T) {
 		if _, err := Open(context.Background(), o); mail.KindOf(err) != want {
 			t.Errorf("format %q: %v", content, err)
 		}
+	}
+	if err := os.WriteFile(path, format, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{vaultFile, filepath.Join(segmentsDir, "00000001.seg")} {
+		path := filepath.Join(o.Dir, name)
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		newer := bytes.Clone(b)
+		newer[8]++ // the version
+		if err := os.WriteFile(path, newer, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(context.Background(), o); mail.KindOf(err) != mail.Unsupported {
+			t.Errorf("a newer %s: %v", name, err)
+		}
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := mustOpen(t, o).Close(); err != nil {
+		t.Fatal(err)
 	}
 	other := t.TempDir()
 	if err := os.WriteFile(filepath.Join(other, "holiday.jpg"), nil, 0o600); err != nil {

@@ -70,7 +70,11 @@ func OpenVault(fsys durable.FS, path string, store [16]byte) (*Vault, error) {
 	}
 	v := &Vault{fsys: fsys, path: path, store: store, file: f, accounts: make(map[mail.AccountID]*vaultEntry)}
 	if err := v.load(); err != nil {
-		return nil, errors.Join(mail.E(mail.Corrupt, "", fmt.Errorf("key vault %s: %w", path, err)), f.Close())
+		kind := mail.Corrupt
+		if mail.KindOf(err) == mail.Unsupported {
+			kind = mail.Unsupported
+		}
+		return nil, errors.Join(mail.E(kind, "", fmt.Errorf("key vault %s: %w", path, err)), f.Close())
 	}
 	return v, nil
 }

@@ -44,8 +44,11 @@ func checkVaultHeader(b []byte, store [16]byte) (uint32, error) {
 	if len(b) != vaultHeaderSize || string(b[:8]) != vaultMagic {
 		return 0, errors.New("not a key vault")
 	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v != vaultVersion {
-		return 0, fmt.Errorf("key vault of version %d, this program knows %d", v, vaultVersion)
+	v := binary.LittleEndian.Uint32(b[8:])
+	if v > vaultVersion {
+		return 0, mail.E(mail.Unsupported, "", fmt.Errorf("made by a newer version of this program: version %d, this program knows %d", v, vaultVersion))
+	} else if v != vaultVersion {
+		return 0, fmt.Errorf("key vault of version %d is unknown", v)
 	}
 	if crc32.Checksum(b[:60], castagnoli) != binary.LittleEndian.Uint32(b[60:]) {
 		return 0, errors.New("the header is damaged")
