@@ -210,7 +210,7 @@ func (a *Account) Open(ctx context.Context, name string) (*Mailbox, error) {
 	a.a.users++
 	a.a.store.accountsMu.Unlock()
 	m.mu.Lock()
-	a.a.store.searcher.look(m)
+	a.a.store.searcher.look(m, a.a)
 	m.mu.Unlock()
 	return &Mailbox{m: m}, nil
 }

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"cmmpd/internal/keys"
 	"cmmpd/internal/mail"
 )
@@ -72,7 +74,7 @@ func (s *Store) acquire(ctx context.Context, id mail.AccountID) (*account, error
 	if err != nil {
 		return nil, fmt.Errorf("blind-index key: %w", err)
 	}
-	fresh := &account{store: s, id: id, blind: blind}
+	fresh := &account{store: s, id: id, blind: blind, search: searchIndex{adding: semaphore.NewWeighted(1)}}
 	if err := fresh.loadNumber(); err != nil {
 		return nil, err
 	}

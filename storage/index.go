@@ -204,7 +204,7 @@ func (s *Store) update(e *event) {
 	m.deleted = m.deleted || e.deleted
 	e.account.search.gone.Add(int64(len(e.gone)))
 	if m.name != "" && len(e.added)+len(e.gone) > 0 { // somebody has it open
-		s.searcher.look(m)
+		s.searcher.look(m, e.account)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cmmpd/internal/mail"
@@ -26,9 +27,14 @@ const addBatch = 16
 // Without p somebody waits for it: then all processors work, and the background leaves the account alone.
 func (m *Mailbox) index(ctx context.Context, uids []uint32, p pacer) error {
 	x := &m.m.account.search
+	if a := m.m.store.o.Now().Unix() - x.failed.Load(); a >= 0 && a < int64(retryAfter/time.Second) {
+		return errRests
+	}
 	if p == nil {
-		x.adding.Lock()
-		defer x.adding.Unlock()
+		if err := x.adding.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		defer x.adding.Release(1)
 	}
 	wanted, err := m.unindexed(uids)
 	if err != nil || len(wanted) < m.m.store.o.Search.Least {
@@ -37,21 +43,30 @@ func (m *Mailbox) index(ctx context.Context, uids []uint32, p pacer) error {
 	if p != nil {
 		return (&adder{m: m, p: p}).addAll(ctx, wanted)
 	}
-	shares := min(runtime.GOMAXPROCS(0), maxShares, len(wanted)/addShare+1)
-	errs := make([]error, shares)
+	// Each file holds messages that follow each other: those who look for a message then need to look into one file.
+	share := min(m.m.store.o.Search.Batch, max(addShare, len(wanted)/runtime.GOMAXPROCS(0)+1))
+	var next atomic.Int64
+	errs := make([]error, min(runtime.GOMAXPROCS(0), maxWorkers, (len(wanted)+share-1)/share))
 	var wg sync.WaitGroup
-	for i := range shares {
-		share := wanted[i*len(wanted)/shares : (i+1)*len(wanted)/shares]
-		wg.Go(func() { errs[i] = (&adder{m: m}).addAll(ctx, share) })
+	for i := range errs {
+		wg.Go(func() {
+			for errs[i] == nil {
+				from := int(next.Add(1)-1) * share
+				if from >= len(wanted) {
+					return
+				}
+				errs[i] = (&adder{m: m}).addAll(ctx, wanted[from:min(from+share, len(wanted))])
+			}
+		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
-// Into how many shares the work of a search is divided, and how many messages are worth one.
+// How many processors work for one search at most, and how many messages are worth one.
 const (
-	maxShares = 4
-	addShare  = 512
+	maxWorkers = 4
+	addShare   = 512
 )
 
 // unindexed is those of the messages that are not in the index, by body.
@@ -91,12 +106,12 @@ func (d *adder) addAll(ctx context.Context, uids []uint32) (err error) {
 	defer func() { err = errors.Join(err, d.flush(context.WithoutCancel(ctx))) }()
 	o := &d.m.m.store.o.Search
 	for len(uids) > 0 {
-		n := min(addBatch, len(uids))
+		n := min(addBatch, len(uids), o.Batch-d.builder.Len())
 		if err := d.add(ctx, uids[:n]); err != nil {
 			return err
 		}
 		uids = uids[n:]
-		if d.builder.Len()+addBatch > o.Batch || d.builder.Size() >= o.Memory {
+		if d.builder.Len() >= o.Batch || d.builder.Size() >= o.Memory {
 			if err := d.flush(ctx); err != nil {
 				return err
 			}
@@ -113,6 +128,11 @@ func (d *adder) addAll(ctx context.Context, uids []uint32) (err error) {
 	return nil
 }
 
+// retryAfter is how long indexing rests when a file could not be written.
+const retryAfter = time.Minute
+
+var errRests = errors.New("the search index could not be written a moment ago")
+
 // errYield ends the work of the background where a search does it.
 var errYield = errors.New("a search has taken over")
 
@@ -120,10 +140,10 @@ var errYield = errors.New("a search has taken over")
 func (d *adder) add(ctx context.Context, uids []uint32) (err error) {
 	if d.p != nil {
 		x := &d.m.m.account.search
-		if !x.adding.TryLock() {
+		if !x.adding.TryAcquire(1) {
 			return errYield
 		}
-		defer x.adding.Unlock()
+		defer x.adding.Release(1)
 	}
 	if d.batch, err = d.m.Batch(d.batch, uids, true); err != nil {
 		return err
@@ -175,6 +195,9 @@ func (x *searchIndex) write(ctx context.Context, a *account, replaces []uint32, 
 	}
 	f, err := a.writeSearchFile(ctx, searchHeader{number: number, replaces: replaces}, fill)
 	x.put(a, number, f)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errStopped) {
+		x.failed.Store(a.store.o.Now().Unix())
+	}
 	return err
 }
 

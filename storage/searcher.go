@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"syscall"
 	"time"
 
 	"cmmpd/internal/mail"
@@ -25,6 +24,7 @@ type searcher struct {
 // searchTask is a mailbox to be looked at, not before a time.
 type searchTask struct {
 	mailbox *mailbox
+	account *account
 	due     time.Time
 }
 
@@ -40,18 +40,22 @@ func (w *searcher) stop() {
 }
 
 // look has a mailbox looked at that was opened, or has new messages. m.mu is held.
-func (w *searcher) look(m *mailbox) {
+func (w *searcher) look(m *mailbox, a *account) {
 	if w.store.o.Search.Off || m.searching {
 		return
 	}
 	least := w.store.o.Search.Least
-	if (len(m.msgs) < least || m.c.uidNext-m.searched < uint32(least)) && !m.account.search.isDue(w.store.o.Now) {
+	if (len(m.msgs) < least || m.c.uidNext-m.searched < uint32(least)) && !a.search.isDue(w.store.o.Now) {
 		return
 	}
 	m.searching = true
+	w.put(searchTask{m, a, time.Now().Add(w.store.o.Search.Rest)})
+}
+
+func (w *searcher) put(t searchTask) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.queue = append(w.queue, searchTask{m, time.Now().Add(w.store.o.Search.Rest)})
+	w.queue = append(w.queue, t)
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -59,27 +63,27 @@ func (w *searcher) look(m *mailbox) {
 }
 
 // next takes the task that is due; wait is how long until there is one, 0 if there is none.
-func (w *searcher) next() (m *mailbox, wait time.Duration) {
+func (w *searcher) next() (t searchTask, wait time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.queue) == 0 {
-		return nil, 0
+		return searchTask{}, 0
 	}
 	if wait = time.Until(w.queue[0].due); wait > 0 {
-		return nil, wait
+		return searchTask{}, wait
 	}
-	m = w.queue[0].mailbox
+	t = w.queue[0]
 	w.queue = w.queue[1:]
-	return m, 0
+	return t, 0
 }
 
 func (w *searcher) loop() {
 	defer close(w.ended)
 	timer := time.NewTimer(time.Hour)
 	for {
-		m, wait := w.next()
-		if m != nil {
-			w.serve(m)
+		t, wait := w.next()
+		if t.mailbox != nil {
+			w.serve(t)
 			continue
 		}
 		if timer.Stop(); wait > 0 {
@@ -95,11 +99,10 @@ func (w *searcher) loop() {
 }
 
 // serve brings the index of a mailbox up to date, if somebody has it open still.
-func (w *searcher) serve(m *mailbox) {
-	s := w.store
+func (w *searcher) serve(t searchTask) {
+	s, m, a := w.store, t.mailbox, t.account
 	m.mu.Lock()
 	m.searching = false
-	a := m.account
 	m.mu.Unlock()
 	known, err := s.acquire(context.Background(), a.id)
 	if err != nil {
@@ -116,21 +119,18 @@ func (w *searcher) serve(m *mailbox) {
 	}
 	err = w.bringUp(m, a)
 	switch {
-	case err == nil, errors.Is(err, errStopped), errors.Is(err, errYield), mail.KindOf(err) == mail.Denied: // the account was closed
+	case errors.Is(err, errYield): // what it made is tidied later
+		t.due = time.Now().Add(5 * s.o.Search.Rest)
+		w.put(t)
+	case err == nil, errors.Is(err, errStopped), errors.Is(err, errRests), mail.KindOf(err) == mail.Denied: // the account was closed
 	default:
 		s.o.Log.Warn("the search index is not up to date", "error", err)
 	}
 }
 
-// retryAfter is how long indexing rests when a file could not be written.
-const retryAfter = time.Minute
-
+// bringUp adds the messages of a mailbox to the index, and tidies it.
 func (w *searcher) bringUp(m *mailbox, a *account) error {
 	x := &a.search
-	now := w.store.o.Now()
-	if now.Sub(x.failed).Abs() < retryAfter {
-		return nil
-	}
 	p := &searchPace{store: w.store, quit: w.quit, begun: time.Now()}
 	h := &Mailbox{m: m, quiet: true}
 	uids, _, st := h.UIDs()
@@ -140,9 +140,6 @@ func (w *searcher) bringUp(m *mailbox, a *account) error {
 		m.searched = st.UIDNext
 		m.mu.Unlock()
 		err = x.tidy(context.Background(), a, p)
-	}
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EIO) {
-		x.failed = now
 	}
 	return err
 }

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"cmmpd/internal/durable"
 	"cmmpd/internal/mail"
@@ -22,7 +25,7 @@ type SearchOptions struct {
 	Off    bool          // there is no index: every search looks into the messages
 	Least  int           // so many messages of a mailbox that are not indexed are worth it; 256
 	Batch  int           // a new file holds no more messages than this; 4,096
-	Memory int           // nor is more memory used to make it than about this; 64 MiB
+	Memory int           // nor is more memory used to make it than about this; 32 MiB
 	Rest   time.Duration // how long the indexer lets alone a mailbox that was just opened; 1 second
 }
 
@@ -41,7 +44,7 @@ func (o *SearchOptions) setDefaults() {
 		o.Batch = 4096
 	}
 	if o.Memory <= 0 {
-		o.Memory = 64 << 20
+		o.Memory = 32 << 20
 	}
 	if o.Rest <= 0 {
 		o.Rest = time.Second
@@ -57,11 +60,11 @@ type searchIndex struct {
 	last   uint32          // the number given last
 	making map[uint32]bool // the numbers of files that are being written
 
-	adding sync.Mutex // held by a search while it adds messages, and by the background for a few at a time
+	adding *semaphore.Weighted // held by a search while it adds messages, and by the background for a few at a time
 
 	gone   atomic.Int64 // messages expunged since the files were last looked through for them
 	due    atomic.Int64 // when they are to be looked through again, if any were expunged, in Unix seconds
-	failed time.Time    // when a file could not be written; the searcher's
+	failed atomic.Int64 // when a file could not be written, in Unix seconds
 }
 
 // isDue says whether the files are to be looked through for what was expunged.
@@ -218,14 +221,21 @@ func places(list []*openedSearch, bodies []uint64) []located {
 	for i := range found {
 		found[i].file = -1
 	}
+	ascending := slices.IsSorted(bodies)
 	for k, o := range list {
 		docs := o.Docs()
 		if len(docs) == 0 {
 			continue
 		}
 		first, last := docs[0].ID, docs[len(docs)-1].ID
+		from, to := 0, len(bodies)
+		if ascending { // as they mostly are; then few files are looked into for each
+			from, _ = slices.BinarySearch(bodies, first)
+			to, _ = slices.BinarySearch(bodies, last+1)
+		}
 		at := 0
-		for i, body := range bodies {
+		for i := from; i < to; i++ {
+			body := bodies[i]
 			if found[i].file >= 0 || body < first || body > last {
 				continue
 			}
@@ -347,23 +357,7 @@ func (f *Found) answer(a *account, list []*openedSearch, where []located, keys [
 			f.verdicts[i] = slices.Repeat([]search.Verdict{search.Perhaps}, len(where))
 		}
 	}
-	sets := make([][]search.Set, len(list))
-	used := make([]bool, len(list))
-	for _, p := range where {
-		if p.file >= 0 {
-			used[p.file] = true
-		}
-	}
-	for k, o := range list {
-		if !used[k] {
-			continue
-		}
-		var err error
-		if sets[k], err = o.Find(queries); err != nil {
-			a.search.drop(a, o.file, err)
-			sets[k] = nil
-		}
-	}
+	sets := a.findIn(list, where, queries)
 	f.flags = make([]uint8, len(where))
 	for i, p := range where {
 		if p.file < 0 || sets[p.file] == nil {
@@ -390,6 +384,39 @@ func (f *Found) answer(a *account, list []*openedSearch, where []located, keys [
 			f.verdicts[k][i] = v
 		}
 	}
+}
+
+// findIn asks the files that messages are in, on all processors. Of a file that is damaged the answer is nil.
+func (a *account) findIn(list []*openedSearch, where []located, queries []search.Query) [][]search.Set {
+	sets := make([][]search.Set, len(list))
+	if len(queries) == 0 {
+		return sets
+	}
+	used := make([]bool, len(list))
+	for _, p := range where {
+		if p.file >= 0 {
+			used[p.file] = true
+		}
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), maxWorkers, len(list)) {
+		wg.Go(func() {
+			for k := int(next.Add(1) - 1); k < len(list); k = int(next.Add(1) - 1) {
+				if !used[k] {
+					continue
+				}
+				found, err := list[k].Find(queries)
+				if err != nil {
+					a.search.drop(a, list[k].file, err)
+					continue
+				}
+				sets[k] = found
+			}
+		})
+	}
+	wg.Wait()
+	return sets
 }
 
 // bodies is the bodies of messages, 0 of those that are not there.

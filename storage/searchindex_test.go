@@ -270,9 +270,9 @@ func TestSearcher(t *testing.T) {
 	m := openBox(t, a, "INBOX")
 	serve := func() {
 		m.m.mu.Lock()
-		s.searcher.look(m.m)
+		s.searcher.look(m.m, a.a)
 		m.m.mu.Unlock()
-		s.searcher.serve(m.m)
+		s.searcher.serve(searchTask{mailbox: m.m, account: a.a})
 	}
 	if serve(); len(files(t, o)) != 0 {
 		t.Fatal("nine messages were indexed")
