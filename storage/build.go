@@ -47,6 +47,9 @@ func (b *build) get(key []byte) ([]byte, error) {
 	if p, ok := b.store.pending[string(key)]; ok {
 		return p.value, nil
 	}
+	if v, ok := b.commit.fetched[string(key)]; ok {
+		return v, nil
+	}
 	return b.store.kv.Get(key)
 }
 

@@ -208,7 +208,8 @@ func (m *mailbox) choose(bx *box, c *flagChange) (changed []uint32, modified ima
 	return changed, modified
 }
 
-// Expunge removes the messages marked \Deleted, only those of uids if that is not nil, durably. gone is ascending.
+// Expunge removes the messages marked \Deleted, only those of uids if that is not nil, durably. gone is ascending; after an error it is what is gone
+// nevertheless.
 func (m *Mailbox) Expunge(ctx context.Context, uids *imap.UIDSet) (gone imap.UIDSet, err error) {
 	x := m.m
 	a := x.account
@@ -221,36 +222,9 @@ func (m *Mailbox) Expunge(ctx context.Context, uids *imap.UIDSet) (gone imap.UID
 	if uids != nil {
 		all = *uids
 	}
-	kept, err := x.keeping(ctx)
-	if err != nil {
-		return nil, err
-	}
-	err = x.store.commit(ctx, &commit{}, func(b *build) error {
-		var list []uint32
-		x.mu.RLock()
-		defer x.mu.RUnlock()
-		x.selected(all, func(_ int, s *slot) {
-			if s.sys&sysDeleted != 0 {
-				list = append(list, s.uid)
-			}
-		})
-		bx, err := b.box(a, x.key)
-		if err != nil || len(list) == 0 {
-			return err
-		}
-		for _, r := range uidRanges(list) {
-			gone.AddRange(imap.UID(r.from), imap.UID(r.to))
-		}
-		if err := kept.keep(b, list); err != nil {
-			return err
-		}
-		return x.remove(b, bx, list)
-	})
-	if err != nil {
-		return nil, err
-	}
-	kept.made()
-	return gone, nil
+	list := x.uidsOf(all, func(s *slot) bool { return s.sys&sysDeleted != 0 })
+	done, err := x.removeSome(ctx, list)
+	return uidSet(list[:done]), err
 }
 
 func uidRanges(list []uint32) []uidRange {
@@ -311,7 +285,7 @@ func (m *Mailbox) Copy(ctx context.Context, uids imap.UIDSet, dest string) (Copy
 	return m.copyTo(ctx, uids, dest, false)
 }
 
-// Move is Copy and the removal from m in one act (RFC 6851).
+// Move is Copy and the removal from m in one act for each message (RFC 6851). After an error the result is what was moved nevertheless.
 func (m *Mailbox) Move(ctx context.Context, uids imap.UIDSet, dest string) (CopyResult, error) {
 	return m.copyTo(ctx, uids, dest, true)
 }
@@ -332,22 +306,46 @@ func (m *Mailbox) copyTo(ctx context.Context, uids imap.UIDSet, dest string, mov
 	if a.recoverable(to.mailbox) {
 		return CopyResult{}, errRecoverable
 	}
+	list := x.uidsOf(uids, func(*slot) bool { return true })
+	most := max(1, len(list))
+	if move {
+		most = boundedAct
+	}
 	var result CopyResult
-	err = x.store.commit(ctx, &commit{}, func(b *build) error {
-		x.mu.RLock()
-		defer x.mu.RUnlock()
-		from, err := b.box(a, x.key)
+	for begin := 0; begin == 0 || begin < len(list); begin += most {
+		some := list[begin:min(len(list), begin+most)]
+		r, err := x.copySome(ctx, e, some, to, move)
+		if err != nil {
+			return result, err
+		}
+		result.UIDValidity = r.UIDValidity
+		result.From, result.To = append(result.From, r.From...), append(result.To, r.To...)
+	}
+	return result, nil
+}
+
+// copySome copies or moves messages in one act. The account is held exclusively.
+func (m *mailbox) copySome(ctx context.Context, e *epoch, list []uint32, to mailboxKey, move bool) (CopyResult, error) {
+	fetched, err := m.fetchSecrets(list)
+	if err != nil {
+		return CopyResult{}, err
+	}
+	var result CopyResult
+	err = m.store.commit(ctx, &commit{fetched: fetched}, func(b *build) error {
+		m.mu.RLock()
+		defer m.mu.RUnlock()
+		from, err := b.box(m.account, m.key)
 		if err != nil {
 			return err
 		}
-		target, err := b.box(a, to)
+		target, err := b.box(m.account, to)
 		if err != nil {
 			return err
 		}
-		if result, err = x.copy(b, e, uids, target); err != nil || !move || len(result.From) == 0 {
+		if result, err = m.copy(b, e, uidSet(list), target); err != nil || !move || len(result.From) == 0 {
 			return err
 		}
-		return x.remove(b, from, result.From)
+		return m.remove(b, from, result.From)
 	})
 	return result, err
 }

@@ -12,16 +12,17 @@ import (
 
 // commit is one act on its way through the log.
 type commit struct {
-	record blob.Record
-	ops    []engine.Op
-	copies []byte // instead of ops: encodeCopies
-	lazy   bool   // need not be flushed before it is acknowledged
-	events []*event
-	made   []*account // accounts that exist from now on, with their numbers
-	number []uint32
-	warn   []Warning
-	done   chan struct{}
-	err    error
+	record  blob.Record
+	ops     []engine.Op
+	copies  []byte            // instead of ops: encodeCopies
+	fetched map[string][]byte // records read before that nobody else changes
+	lazy    bool              // need not be flushed before it is acknowledged
+	events  []*event
+	made    []*account // accounts that exist from now on, with their numbers
+	number  []uint32
+	warn    []Warning
+	done    chan struct{}
+	err     error
 }
 
 // pendingValue is a value that a commit will put which is not flushed yet. The next commit builds on it.

@@ -111,6 +111,11 @@ func (a *Account) Delete(ctx context.Context, name string) error {
 	defer x.store.drop(m)
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	// The last of many messages go with the mailbox.
+	all := m.uidsOf(imap.UIDSet{{Start: 1, Stop: 0}}, func(*slot) bool { return true })
+	if _, err := m.removeSome(ctx, all[:max(0, len(all)-boundedAct)]); err != nil {
+		return err
+	}
 	kept, err := m.keeping(ctx)
 	if err != nil {
 		return err
