@@ -8,6 +8,7 @@ import (
 
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
+	"cmmpd/internal/policy"
 	"cmmpd/smime/cms"
 	"cmmpd/storage"
 )
@@ -77,14 +78,22 @@ func TestCipherByReaders(t *testing.T) {
 	}
 }
 
-// TestCipherOfOwnCopies: what one keeps is in the form that one reads.
+// TestCipherOfOwnCopies: what one keeps, drafts too where they are sealed, is in the form that
+// one reads.
 func TestCipherOfOwnCopies(t *testing.T) {
 	w := newWorld(t)
 	w.change("dn: uid=alice,ou=people," + base + "\nchangetype: modify\nreplace: cmmpdCipherProfile\ncmmpdCipherProfile: gcm\n")
-	for uid, want := range map[string]cms.Cipher{"alice": cms.AES256GCM, "bob": cms.AES256CBC} {
+	var err error
+	w.in.o.Policy, err = policy.New(policy.Options{Drafts: policy.DraftsSeal})
+	w.must(err)
+	for _, c := range []struct {
+		uid, use string
+		want     cms.Cipher
+	}{{"alice", `\Sent`, cms.AES256GCM}, {"alice", drafts, cms.AES256GCM}, {"bob", `\Sent`, cms.AES256CBC}, {"bob", drafts, cms.AES256CBC}} {
+		uid, want := c.uid, c.want
 		who := w.principal(uid)
 		m := storage.Append{Data: crlf("From: " + who.Address.String() + "\nTo: bob@works.gov.example\nSubject: [CONFIDENTIAL] x\n\nmarker\n")}
-		kept, release, err := w.in.keep(t.Context(), who, who.Account, func() (string, error) { return `\Sent`, nil }, m)
+		kept, release, err := w.in.keep(t.Context(), who, who.Account, func() (string, error) { return c.use, nil }, m)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -154,3 +154,18 @@ func FuzzAttributes(f *testing.F) {
 		}
 	})
 }
+
+// FuzzOID: there is one encoding for each identifier.
+func FuzzOID(f *testing.F) {
+	f.Add([]byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d})
+	f.Add(bytes.Repeat([]byte{0xff}, 30))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		id, err := decodeOID(element{content: content})
+		if err != nil {
+			return
+		}
+		if again := id.der(); !bytes.Equal(again, tlv(derOID, content)) {
+			t.Fatalf("%x is %s, and that is %x", content, id, again)
+		}
+	})
+}

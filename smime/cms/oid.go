@@ -1,7 +1,9 @@
 package cms
 
 import (
+	"bytes"
 	"math/big"
+	"math/bits"
 	"strconv"
 	"strings"
 )
@@ -70,67 +72,111 @@ func decodeOID(e element) (OID, error) {
 	if e.constructed || len(b) == 0 || len(b) > maxOIDBytes || b[len(b)-1]&0x80 != 0 {
 		return "", errForm
 	}
-	var s strings.Builder
+	var s bytes.Buffer
 	for first := true; len(b) > 0; first = false {
 		if b[0] == 0x80 {
 			return "", errForm
 		}
-		arc := new(big.Int)
-		for {
-			c := b[0]
-			b = b[1:]
-			arc.Or(arc.Lsh(arc, 7), big.NewInt(int64(c&0x7f)))
-			if c&0x80 == 0 {
-				break
-			}
+		n := 0
+		for b[n]&0x80 != 0 {
+			n++
 		}
-		if first {
-			root := min(arc.Uint64()/40, 2)
-			if !arc.IsUint64() {
-				root = 2
-			}
-			s.WriteString(strconv.FormatUint(root, 10))
-			arc.Sub(arc, big.NewInt(int64(root*40)))
+		arc := b[:n+1]
+		b = b[n+1:]
+		if n < 9 {
+			s.Write(appendArc(s.AvailableBuffer(), arc, first))
+		} else {
+			s.WriteString(largeArc(arc, first))
 		}
-		s.WriteByte('.')
-		s.WriteString(arc.String())
 	}
 	return OID(s.String()), nil
 }
 
-// der encodes o. What is no identifier encodes as nil.
-func (o OID) der() []byte {
-	arcs := strings.Split(string(o), ".")
-	if len(arcs) < 2 {
-		return nil
+// appendArc appends what nine groups of seven bits or fewer say, after a dot. The first
+// stands for two numbers.
+func appendArc(out, groups []byte, first bool) []byte {
+	var v uint64
+	for _, c := range groups {
+		v = v<<7 | uint64(c&0x7f)
 	}
-	var content []byte
-	var root *big.Int
-	for i, s := range arcs {
-		arc, ok := new(big.Int).SetString(s, 10)
-		if !ok || arc.Sign() < 0 || arc.BitLen() > 7*maxOIDBytes {
-			return nil
-		}
-		switch i {
-		case 0:
-			root = arc
-			continue
-		case 1:
-			if root.Cmp(big.NewInt(2)) > 0 || root.Cmp(big.NewInt(2)) < 0 && arc.Cmp(big.NewInt(39)) > 0 {
-				return nil
-			}
-			arc.Add(arc, root.Mul(root, big.NewInt(40)))
-		}
-		content = appendBase128(content, arc)
+	if first {
+		root := min(v/40, 2)
+		out = strconv.AppendUint(out, root, 10)
+		v -= root * 40
 	}
-	if len(content) > maxOIDBytes {
-		return nil
-	}
-	return tlv(derOID, content)
+	return strconv.AppendUint(append(out, '.'), v, 10)
 }
 
-func appendBase128(b []byte, n *big.Int) []byte {
-	groups := max((n.BitLen()+6)/7, 1)
+// largeArc is appendArc for any number of groups.
+func largeArc(groups []byte, first bool) string {
+	arc := new(big.Int)
+	for _, c := range groups {
+		arc.Or(arc.Lsh(arc, 7), big.NewInt(int64(c&0x7f)))
+	}
+	if first {
+		return "2." + arc.Sub(arc, big.NewInt(80)).String()
+	}
+	return "." + arc.String()
+}
+
+// der encodes o. What is no identifier encodes as nil.
+func (o OID) der() []byte {
+	content := make([]byte, 0, 2+len(o))
+	content = append(content, derOID, 0)
+	root, rest, ok := strings.Cut(string(o), ".")
+	if !ok || len(root) != 1 || root[0] < '0' || root[0] > '2' {
+		return nil
+	}
+	for first := true; ok; first = false {
+		var arc string
+		arc, rest, ok = strings.Cut(rest, ".")
+		if content = appendNumber(content, arc, root[0]-'0', first); content == nil {
+			return nil
+		}
+	}
+	size := len(content) - 2
+	if size > maxOIDBytes {
+		return nil
+	}
+	if size < 0x80 {
+		content[1] = byte(size)
+		return content
+	}
+	return tlv(derOID, content[2:])
+}
+
+// appendNumber appends the groups of seven bits of an arc; the first includes root. nil: it is
+// no number, or too large.
+func appendNumber(b []byte, arc string, root byte, first bool) []byte {
+	if arc == "" || strings.Trim(arc, "0123456789") != "" {
+		return nil
+	}
+	v, err := strconv.ParseUint(arc, 10, 62)
+	if first && root < 2 && (err != nil || v > 39) {
+		return nil
+	}
+	if err != nil {
+		return appendLarge(b, arc, root, first)
+	}
+	if first {
+		v += uint64(root) * 40
+	}
+	for shift := max(bits.Len64(v)-1, 0) / 7 * 7; shift > 0; shift -= 7 {
+		b = append(b, byte(v>>shift)|0x80)
+	}
+	return append(b, byte(v)&0x7f)
+}
+
+// appendLarge is appendNumber for numbers of any size.
+func appendLarge(b []byte, arc string, root byte, first bool) []byte {
+	n, ok := new(big.Int).SetString(arc, 10)
+	if !ok || n.BitLen() > 7*maxOIDBytes {
+		return nil
+	}
+	if first {
+		n.Add(n, big.NewInt(int64(root)*40))
+	}
+	groups := (n.BitLen() + 6) / 7
 	for i := groups - 1; i >= 0; i-- {
 		group := new(big.Int).Rsh(n, uint(7*i))
 		c := byte(group.And(group, big.NewInt(0x7f)).Uint64())
