@@ -37,7 +37,8 @@ type config struct {
 	SMIME  smimeConfig `toml:"smime"`
 	Trust  trustConfig `toml:"trust"`
 	Policy struct {
-		Drafts string `toml:"drafts"`
+		Drafts         string       `toml:"drafts"`
+		SoftRevocation []mail.Label `toml:"soft-revocation"`
 	} `toml:"policy"`
 	Queue  queueConfig  `toml:"queue"`
 	Quota  quotaConfig  `toml:"quota"`
@@ -131,6 +132,11 @@ func (c *config) check(f *tomlFile) {
 	c.Trust.check(f)
 	if d := c.Policy.Drafts; d != "at-rest" && d != "seal" {
 		f.bad("policy.drafts", "%q is neither \"at-rest\" nor \"seal\"", d)
+	}
+	for _, l := range c.Policy.SoftRevocation {
+		if l != mail.Unclassified && l != mail.Restricted {
+			f.bad("policy.soft-revocation", "%q is neither \"unclassified\" nor \"restricted\"; stronger labels are never soft", l)
+		}
 	}
 	c.Queue.check(f, c.Domains.Local)
 	c.Quota.check(f, c.Domains.Local)

@@ -12,6 +12,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"cmmpd/configs"
+	"cmmpd/internal/mail"
 )
 
 // exampleDir is a folder with configs/cmmpd.toml, changed by edit, and the files it names.
@@ -43,6 +44,7 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 	}
 	def := defaultConfig()
 	def.Limits.ExemptNetworks = []string{}
+	def.Policy.SoftRevocation = []mail.Label{}
 	for _, pair := range [][2]any{
 		{c.Limits, def.Limits},
 		{c.Queue, def.Queue},
@@ -123,6 +125,7 @@ func TestConfigComplaints(t *testing.T) {
 		"same port twice":   {`imaps = "127.0.0.1:10993"`, `imaps = "127.0.0.1:10143"`, "is taken by"},
 		"missing file":      {`key = "keys/server.key"`, `key = "keys/none.key"`, "no such file"},
 		"bad drafts":        {`drafts = "at-rest"`, `drafts = "plain"`, "neither"},
+		"soft secrets":      {`soft-revocation = []`, `soft-revocation = ["restricted", "confidential"]`, "never soft"},
 		"bad level":         {`level = "info"`, `level = "loud"`, "none of"},
 		"syntax":            {`[audit]`, `[audit`, ""},
 		"signer without":    {`certificate = "pki/gateway-works.gov.example.pem"`, `certificate = "x.pem"`, "no such file"},

@@ -200,6 +200,7 @@ func (p *platform) openIntake(ctx context.Context) error {
 		Hostname: p.cfg.Server.Hostname, Domains: p.cfg.Domains.Local,
 		Directory: p.dir, Store: meteredStore{p.store, p.meter}, Gateway: gateway, Audit: p.audit, Policy: rules, Queue: p.queue,
 		Memory: limit.NewBudget(int64(p.cfg.Limits.MemoryInFlight)), Message: p.cfg.Limits.message(), MaxHops: p.cfg.Limits.Message.Received, Log: p.log,
+		Soft: p.cfg.Policy.SoftRevocation,
 	})
 	if err != nil {
 		return fmt.Errorf("intake: %w", err)

@@ -3,6 +3,7 @@ package intake
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"regexp"
@@ -16,6 +17,7 @@ import (
 	"cmmpd/internal/message"
 	"cmmpd/smime"
 	"cmmpd/smime/cms"
+	"cmmpd/smime/trust"
 )
 
 const hello = "From: Alice <alice@works.gov.example>\nTo: bob@works.gov.example\nSubject: hello\nDate: Mon, 2 Jan 2006 15:04:05 +0800\nMessage-ID: <1@works.gov.example>\n\ntext\n"
@@ -273,6 +275,43 @@ func TestStaleRevocationData(t *testing.T) {
 	w.refused(err, mail.Refused, "dave@health.gov.example")
 	_, err = w.submit("alice", "bob", hello)
 	w.must(err)
+}
+
+// What a client encrypted waits too, but under labels that are soft; a revoked reader is
+// refused in any case, and what we seal ourselves is never soft.
+func TestSoftRevocation(t *testing.T) {
+	w := newWorld(t)
+	w.publish(-time.Second)
+	const fields = "From: bob@works.gov.example\nTo: carol@health.gov.example\n"
+	w.in.o.Soft = []mail.Label{mail.Unclassified}
+	encrypted := func(subject string) error {
+		_, err := w.submit("bob", "carol", w.encryptTo(fields+"Subject: "+subject+"\n", cms.AES256CBC, "bob", "carol"))
+		return err
+	}
+	for _, hard := range []string{"[RESTRICTED] x", "[CONFIDENTIAL] x"} {
+		w.refused(encrypted(hard), mail.Unavailable, "carol@health.gov.example")
+	}
+	_, err := w.submit("bob", "grace", w.encryptTo("From: bob@works.gov.example\nTo: grace@works.gov.example\nSubject: x\n", cms.AES256CBC, "bob", "grace"))
+	w.refused(err, mail.Refused, "grace@works.gov.example has been revoked")
+	w.in.o.Soft = []mail.Label{mail.Unclassified, mail.Restricted, mail.Confidential}
+	_, err = w.submit("alice", "bob", confidential("To: bob@works.gov.example\n"))
+	w.refused(err, mail.Unavailable, "bob@works.gov.example")
+	w.in.o.Soft = []mail.Label{mail.Unclassified}
+	w.must(encrypted("x"))
+	w.must(encrypted("[UNCLASSIFIED] x"))
+}
+
+// The record of a sealed message says how old revocation data was whose own time was over.
+func TestLastKnownGoodIsRecorded(t *testing.T) {
+	made := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	p := &passage{envelopes: []envelope{{readers: []smime.Usable{
+		{Candidate: smime.Candidate{Address: mail.MustParseAddress("a@x.example")}, Cert: &x509.Certificate{}, Evidence: []trust.Evidence{{Made: made.Add(-time.Hour)}, {Made: made, LastKnown: true}}},
+		{Candidate: smime.Candidate{Address: mail.MustParseAddress("b@x.example")}, Cert: &x509.Certificate{}, Evidence: []trust.Evidence{{Made: made.Add(time.Hour), LastKnown: true}}},
+	}}}}
+	detail := map[string]string{}
+	if p.readers(detail); detail["last-known-good"] != "2026-03-01T12:00:00Z" || len(detail) != 3 {
+		t.Errorf("%v", detail)
+	}
 }
 
 func TestLabels(t *testing.T) {

@@ -77,6 +77,7 @@ func (in *Intake) uncovered(ctx context.Context, p *passage) ([]policy.Problem, 
 		must = append(must, candidate(m.entry))
 	}
 	if p.path != policy.Submission {
+		in.soften(p.label, must)
 		return problem(in.o.Gateway.CoversEach(p.protection, must))
 	}
 	may, err := in.mentioned(ctx, p)
@@ -84,11 +85,28 @@ func (in *Intake) uncovered(ctx context.Context, p *passage) ([]policy.Problem, 
 		return nil, err
 	}
 	must = append(must, candidate(p.sender))
+	in.soften(p.label, must, may)
 	problems, err := problem(in.o.Gateway.Covers(p.protection, must, may))
 	if err == nil && len(problems) > 0 && !problems[0].Temporary {
 		problems = append(problems, in.tooMany(ctx, p, append(must, may...))...)
 	}
 	return problems, err
+}
+
+// soften marks people whose certificates suffice although it is not known whether they
+// are revoked, if the label is one that allows it.
+func (in *Intake) soften(label mail.Label, lists ...[]smime.Candidate) {
+	if label == "" {
+		label = mail.Unclassified
+	}
+	if !slices.Contains(in.o.Soft, label) {
+		return
+	}
+	for _, list := range lists {
+		for i := range list {
+			list[i].Soft = true
+		}
+	}
 }
 
 // tooMany names those who could read a refused message but may not, as far as the

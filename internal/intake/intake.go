@@ -66,12 +66,16 @@ type Options struct {
 	Gateway   Sealer
 	Audit     Recorder
 	Policy    *policy.Policy
-	Queue     Queue            // nil: no mail to other domains
-	Memory    *limit.Budget    // bytes of messages in flight; default 512 MiB
-	Message   message.Limits   // what is read of a message
-	MaxHops   int              // Received fields of a message; default 50
-	Log       *slog.Logger     // default: nothing is logged
-	Now       func() time.Time // default: time.Now
+	Queue     Queue          // nil: no mail to other domains
+	Memory    *limit.Budget  // bytes of messages in flight; default 512 MiB
+	Message   message.Limits // what is read of a message
+	MaxHops   int            // Received fields of a message; default 50
+	// Soft are the labels under which what a client encrypted passes although it is not
+	// known whether a reader's certificate is revoked. No label counts as unclassified. What
+	// we seal ourselves is never soft.
+	Soft []mail.Label
+	Log  *slog.Logger     // default: nothing is logged
+	Now  func() time.Time // default: time.Now
 }
 
 // Intake accepts messages. It is safe for concurrent use.

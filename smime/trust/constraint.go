@@ -183,14 +183,15 @@ func (k *constraints) within(n, base generalName) (bool, error) {
 }
 
 // emailWithin: the constraint is a mailbox, a host, or with a leading dot all hosts of
-// a domain.
+// a domain. Local parts compare without regard to case, as our addresses do: otherwise an
+// excluded mailbox could be had in other letters.
 func emailWithin(s, base string) (bool, error) {
 	at := strings.LastIndexByte(s, '@')
 	if at < 0 {
 		return false, errors.New("a constrained mail address without a domain")
 	}
 	if i := strings.LastIndexByte(base, '@'); i >= 0 {
-		return s[:at] == base[:i] && strings.EqualFold(s[at+1:], base[i+1:]), nil
+		return strings.EqualFold(s[:at], base[:i]) && strings.EqualFold(s[at+1:], base[i+1:]), nil
 	}
 	host := strings.ToLower(s[at+1:])
 	base = strings.ToLower(base)

@@ -161,13 +161,14 @@ func (k *check) path() bool {
 		return false
 	}
 	k.choose(k.paths[0])
+	if len(k.r.Path) == 1 {
+		return k.ok("path", "the certificate is itself an anchor")
+	}
 	var names []string
 	for _, c := range k.r.Path[1:] {
 		names = append(names, nameOf(c))
 	}
-	if len(names) == 0 {
-		return k.ok("path", "the certificate is itself an anchor")
-	}
+	names[len(names)-1] = "the anchor " + names[len(names)-1]
 	under := ""
 	if len(k.r.Policies) > 0 {
 		under = "; policies " + strings.Join(k.r.Policies, ", ")

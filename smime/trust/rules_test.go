@@ -128,6 +128,30 @@ func TestPathBuildingIsBounded(t *testing.T) {
 	}
 }
 
+func TestMailConstraints(t *testing.T) {
+	for _, c := range []struct {
+		s, base string
+		want    bool
+	}{
+		{"bob@x.example", "Bob@X.example", true},
+		{"bob@x.example", "bo@x.example", false},
+		{"bob@a.x.example", "x.example", false},
+		{"bob@x.example", "X.Example", true},
+		{"bob@a.x.example", ".x.example", true},
+		{"bob@x.example", ".x.example", false},
+		{"bob@evilx.example", ".x.example", false},
+		{"bob@x.example@y.example", "x.example", false},
+		{"bob@x.example", "", true},
+	} {
+		if got, err := emailWithin(c.s, c.base); got != c.want || err != nil {
+			t.Errorf("%s within %q: %v %v", c.s, c.base, got, err)
+		}
+	}
+	if _, err := emailWithin("bob", "x.example"); err == nil {
+		t.Error("an address without a domain")
+	}
+}
+
 // Names times name constraints is work that strangers choose.
 func TestNameConstraintsAreBounded(t *testing.T) {
 	w := newWorld(t)
