@@ -38,6 +38,7 @@ type Vault struct {
 }
 
 type vaultEntry struct {
+	id     mail.AccountID
 	key    int64      // offset of the account's record; 0: none
 	epochs []epochRef // ascending
 	last   uint32     // the highest epoch ever used
@@ -94,7 +95,7 @@ func (v *Vault) load() error {
 		return err
 	}
 	v.size = vaultHeaderSize
-	err = readVault(v.file, v.seed, vaultHeaderSize, size, func(r *vaultRecord, end int64) error {
+	err = v.readVault(v.file, vaultHeaderSize, size, func(r *vaultRecord, end int64) error {
 		v.index(r, v.size)
 		v.size = end
 		return nil
@@ -112,7 +113,9 @@ func (v *Vault) load() error {
 
 // readVault calls f with the records of a part of the file, which begins with one, and where each ends. The error is errVaultRecord if there is
 // something else.
-func readVault(file io.ReaderAt, seed uint32, from, to int64, f func(r *vaultRecord, end int64) error) error {
+// r is f's until it returns.
+func (v *Vault) readVault(file io.ReaderAt, from, to int64, f func(r *vaultRecord, end int64) error) error {
+	var r vaultRecord
 	buf := make([]byte, min(1<<20, to-from))
 	for fill, base := 0, from; base < to; {
 		n, err := file.ReadAt(buf[fill:min(int64(len(buf)), to-base)], base+int64(fill))
@@ -125,12 +128,12 @@ func readVault(file io.ReaderAt, seed uint32, from, to int64, f func(r *vaultRec
 			return errVaultRecord // it is shorter than it was
 		}
 		for len(b) > 0 && (!more || len(b) >= vaultRecordHead+maxVaultPayload) {
-			r, n, err := decodeVaultRecord(b, seed)
+			n, err := r.decode(b, v.seed, v.knownID)
 			if err != nil {
 				return err
 			}
 			b, base = b[n:], base+int64(n)
-			if err := f(r, base); err != nil {
+			if err := f(&r, base); err != nil {
 				return err
 			}
 		}
@@ -179,10 +182,18 @@ func (v *Vault) settle(size int64) error {
 	return v.file.Sync()
 }
 
+// knownID is the ID of an account, as the string that is there already if it is known.
+func (v *Vault) knownID(id []byte) mail.AccountID {
+	if e := v.accounts[mail.AccountID(id)]; e != nil {
+		return e.id
+	}
+	return mail.AccountID(id)
+}
+
 func (v *Vault) index(r *vaultRecord, offset int64) {
 	e := v.accounts[r.id]
 	if e == nil {
-		e = &vaultEntry{}
+		e = &vaultEntry{id: r.id}
 		v.accounts[r.id] = e
 	}
 	switch r.kind {

@@ -30,7 +30,7 @@ func (v *Vault) Erase(gone map[mail.AccountID][]uint32) error {
 	}
 	w := &rewriting{Vault: Vault{store: v.store, seed: v.seed, file: f, accounts: make(map[mail.AccountID]*vaultEntry)}, gone: gone}
 	w.buf = vaultHeader(v.store)
-	err = readVault(file, v.seed, vaultHeaderSize, size, w.add)
+	err = w.readVault(file, vaultHeaderSize, size, w.add)
 	if err == nil {
 		err = w.write()
 	}
@@ -59,7 +59,7 @@ func fullError(err error) error {
 func (v *Vault) replace(w *rewriting, size int64, temp string) error {
 	err := v.failed
 	if err == nil {
-		err = readVault(v.file, v.seed, size, v.size, w.add)
+		err = w.readVault(v.file, size, v.size, w.add)
 	}
 	if err == nil {
 		w.floors(v.accounts)

@@ -114,39 +114,53 @@ func decodeVaultHead(b []byte, seed uint32) (kind vaultKind, synced int64, n int
 
 // decodeVaultRecord reads the record at the beginning of b, and says how long it is.
 func decodeVaultRecord(b []byte, seed uint32) (*vaultRecord, int, error) {
+	r := new(vaultRecord)
+	n, err := r.decode(b, seed, newID)
+	return r, n, err
+}
+
+// newID is an account's ID as a string of its own.
+func newID(id []byte) mail.AccountID { return mail.AccountID(id) }
+
+// decode is decodeVaultRecord into r, of which only the ID outlives b; name makes it.
+func (r *vaultRecord) decode(b []byte, seed uint32, name func([]byte) mail.AccountID) (int, error) {
 	kind, _, n, sum, err := decodeVaultHead(b, seed)
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	if len(b) < vaultRecordHead+n {
-		return nil, 0, errVaultRecord
+		return 0, errVaultRecord
 	}
 	p := b[vaultRecordHead : vaultRecordHead+n]
 	if crc32.Checksum(p, castagnoli) != sum {
-		return nil, 0, errVaultRecord
+		return 0, errVaultRecord
 	}
-	r, err := decodeVaultPayload(kind, p)
-	return r, vaultRecordHead + n, err
+	return vaultRecordHead + n, r.decodePayload(kind, p, name)
 }
 
 func decodeVaultPayload(kind vaultKind, p []byte) (*vaultRecord, error) {
+	r := new(vaultRecord)
+	return r, r.decodePayload(kind, p, newID)
+}
+
+func (r *vaultRecord) decodePayload(kind vaultKind, p []byte, name func([]byte) mail.AccountID) error {
 	if len(p) < 1 || len(p) < 1+int(p[0]) || p[0] == 0 {
-		return nil, errVaultRecord
+		return errVaultRecord
 	}
-	r := &vaultRecord{kind: kind, id: mail.AccountID(p[1 : 1+int(p[0])])}
+	*r = vaultRecord{kind: kind, id: name(p[1 : 1+int(p[0])])}
 	p = p[1+int(p[0]):]
 	switch kind {
 	case vaultAccount:
 		if len(p) < 3 || len(p) < 3+int(binary.LittleEndian.Uint16(p[1:])) {
-			return nil, errVaultRecord
+			return errVaultRecord
 		}
 		n := 3 + int(binary.LittleEndian.Uint16(p[1:]))
 		r.key = AccountKey{Suite: p[0], Public: p[3:n:n], Wrapped: p[n:]}
 	case vaultEpoch, vaultFloor:
 		if len(p) < 4 || kind == vaultFloor && len(p) != 4 {
-			return nil, errVaultRecord
+			return errVaultRecord
 		}
 		r.epoch, r.sealed = binary.LittleEndian.Uint32(p), p[4:]
 	}
-	return r, nil
+	return nil
 }
