@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -71,9 +72,10 @@ func (s *site) load(l *ledger, round, many int, end func()) {
 	}
 	enough := l.begin(many)
 	var wg sync.WaitGroup
+	var ended atomic.Bool
 	if compacting {
-		wg.Go(func() { // until the program is gone
-			for code := 0; code == 0; {
+		wg.Go(func() {
+			for code := 0; code == 0 && !ended.Load(); { // without the program it is done all the same
 				code, _ = s.code("store", "compact", "--config", s.path("cmmpd.toml"))
 			}
 		})
@@ -96,6 +98,7 @@ func (s *site) load(l *ledger, round, many int, end func()) {
 		s.t.Error("the load did not get through")
 	}
 	end()
+	ended.Store(true)
 	wg.Wait()
 }
 
