@@ -39,15 +39,23 @@ func (s *site) segments() (names []string) {
 	return names
 }
 
-// TestKill kills the program under load of deliveries and sessions, CMMPD_KILL_ROUNDS times (10), at a moment that differs.
+// TestKill kills the program under load of deliveries and sessions, CMMPD_KILL_ROUNDS times (10), at a moment that differs;
+// half of them with expunged messages kept for their owners, half without, so that compaction has something to remove.
 // Every message that was acknowledged must be there exactly once, where the last acknowledged act has put it, and the
 // store must be sound.
 func TestKill(t *testing.T) {
+	many := rounds(t, "CMMPD_KILL_ROUNDS", 10)
+	for days, many := range map[int]int{0: many - many/2, 14: many / 2} {
+		t.Run(fmt.Sprintf("kept %d days", days), func(t *testing.T) { killRounds(t, days, many) })
+	}
+}
+
+func killRounds(t *testing.T, days, many int) {
 	s := newSite(t, "--bench-users", fmt.Sprint(crashUsers))
-	s.prepare()
-	l, rnd := newLedger(), rand.New(rand.NewPCG(1, 2))
+	s.prepare(days)
+	l, rnd := newLedger(), rand.New(rand.NewPCG(1, uint64(days)))
 	acked, unanswered := 0, 0
-	for round := range rounds(t, "CMMPD_KILL_ROUNDS", 10) {
+	for round := range many {
 		s.load(l, round, 1+rnd.IntN(1+rnd.IntN(2000)), func() { s.stop(syscall.SIGKILL) })
 		n := l.acked
 		s.start()

@@ -66,7 +66,7 @@ func TestIdle(t *testing.T) {
 	s.stop(syscall.SIGTERM)
 	t.Logf("until SMTP and IMAP greet, after a stop: %v", s.startTimed())
 	l := newLedger()
-	s.prepare()
+	s.prepare(14)
 	s.load(l, 0, 3000, func() { s.stop(syscall.SIGKILL) })
 	t.Logf("the same after kill -9 under load: %v", s.startTimed())
 	t.Logf("memory after that start: %s", s.memory())

@@ -5,9 +5,12 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -50,9 +53,18 @@ func (s *site) dialIMAP(user int) (*imapclient.Client, error) {
 	return c, nil
 }
 
-// prepare makes the mailbox to which messages are moved.
-func (s *site) prepare() {
+// prepare makes the mailbox to which messages are moved, and says how long expunged messages are kept.
+func (s *site) prepare(days int) {
 	s.t.Helper()
+	s.stop(syscall.SIGTERM)
+	config := regexp.MustCompile(`(?m)^(recoverable-days *=) *\d+`).ReplaceAllString(s.read("cmmpd.toml"), fmt.Sprintf("$1 %d", days))
+	if !strings.Contains(config, "recoverable-days") {
+		config = strings.Replace(config, "[store]\n", fmt.Sprintf("[store]\nrecoverable-days = %d\n", days), 1)
+	}
+	if err := os.WriteFile(s.path("cmmpd.toml"), []byte(config), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	s.start()
 	for user := range crashUsers {
 		c := s.imapSession(user)
 		if err := c.Create(kept, nil).Wait(); err != nil {
