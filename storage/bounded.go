@@ -29,10 +29,11 @@ func (m *mailbox) removeSome(ctx context.Context, list []uint32) (done int, err 
 			if err != nil {
 				return err
 			}
-			if err := kept.keep(b, some); err != nil {
+			moved, err := kept.keep(b, some)
+			if err != nil {
 				return err
 			}
-			return m.remove(b, bx, some)
+			return m.removeMoved(b, bx, some, moved)
 		})
 		if err != nil {
 			return done, err

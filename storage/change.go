@@ -237,15 +237,22 @@ func uidRanges(list []uint32) []uidRange {
 
 // remove takes messages (ascending UIDs, all there) out of the mailbox and leaves their trace. m.mu is held for reading.
 func (m *mailbox) remove(b *build, bx *box, list []uint32) error {
+	return m.removeMoved(b, bx, list, 0)
+}
+
+// removeMoved is remove where the last moved of the messages have an entry elsewhere, which takes over the reference to the body.
+func (m *mailbox) removeMoved(b *build, bx *box, list []uint32, moved int) error {
 	refs := make(map[uint64]uint32, len(list))
 	changed := list[:0:0]
-	for _, uid := range list {
+	for n, uid := range list {
 		i, ok := m.find(uid)
 		if !ok {
 			return errGone
 		}
 		s := &m.msgs[i]
-		refs[s.body]++
+		if n < len(list)-moved {
+			refs[s.body]++
+		}
 		if s.sys&slotChanged != 0 {
 			changed = append(changed, uid)
 		}

@@ -14,7 +14,7 @@ import (
 // Epoch keys that open nothing any more are erased from the key vault: that is what makes expunged mail unreadable in free blocks and in old copies of the
 // mail, and it keeps the vault from growing for ever.
 //
-// Which secrets there are the index says (message keys, names, keywords, subscriptions) and the headers of search files. An epoch of this opening of the
+// Which secrets there are the index says (message keys, names, keywords, subscriptions, origins of deleted messages) and the headers of search files. An epoch of this opening of the
 // store may have secrets that are not in the index yet, so only those are looked at that the vault held when it was opened: what was sealed
 // under them is in the index or was lost. But a secret can be on its way from one record to another (a move), so before an epoch is given
 // up its account is held still and looked through once more.
@@ -93,6 +93,11 @@ func (s *Store) unusedEpochs(ctx context.Context, id mail.AccountID, number uint
 		return nil, nil
 	}
 	used := make(map[uint32]bool)
+	text := func(v []byte) error {
+		t, err := decodeSealedText(v)
+		used[t.epoch] = true
+		return err
+	}
 	for _, of := range []struct {
 		kind byte
 		see  func(v []byte) error
@@ -110,11 +115,8 @@ func (s *Store) unusedEpochs(ctx context.Context, id mail.AccountID, number uint
 			}
 			return err
 		}},
-		{keySubscribe, func(v []byte) error {
-			t, err := decodeSealedText(v)
-			used[t.epoch] = true
-			return err
-		}},
+		{keySubscribe, text},
+		{keyOrigin, text},
 	} {
 		err := s.scan(keyOf(of.kind, number), func(k, v []byte) error {
 			if err := of.see(v); err != nil {

@@ -158,10 +158,11 @@ func (m *mailbox) destroy(b *build, kept *keptMaker) error {
 	for i := range m.msgs {
 		list[i] = m.msgs[i].uid
 	}
-	if err := kept.keep(b, list); err != nil {
+	moved, err := kept.keep(b, list)
+	if err != nil {
 		return err
 	}
-	if err := m.remove(b, x, list); err != nil {
+	if err := m.removeMoved(b, x, list, moved); err != nil {
 		return err
 	}
 	key := keyOf(keyMailbox, m.key.account, m.key.mailbox)

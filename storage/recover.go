@@ -105,37 +105,37 @@ func (k *keptMaker) box(b *build) (*box, error) {
 }
 
 // keep puts messages that are about to be removed (ascending UIDs, all there) into the mailbox of deleted messages. If they are
-// more than it may hold, the last of them. m.mu is held for reading.
-func (k *keptMaker) keep(b *build, list []uint32) error {
+// more than it may hold, the last of them; it says how many. They have their references to bodies from those that are removed. m.mu is held
+// for reading.
+func (k *keptMaker) keep(b *build, list []uint32) (moved int, err error) {
 	if k == nil || len(list) == 0 {
-		return nil
+		return 0, nil
 	}
 	m, limit := k.m, b.store.o.RecoverBytes
 	first, size := len(list), int64(0)
 	for ; first > 0; first-- {
 		i, ok := m.find(list[first-1])
 		if !ok {
-			return errGone
+			return 0, errGone
 		}
 		if size += int64(m.msgs[i].size); size > limit {
 			break
 		}
 	}
 	if first == len(list) {
-		return nil
+		return 0, nil
 	}
 	target, err := k.box(b)
 	if err != nil || target.c.size > 2*limit { // whoever deletes faster than the background removes
-		return err
+		return 0, err
 	}
 	if err := k.copies(b, target, list[first:]); err != nil {
-		return err
+		return 0, err
 	}
-	if target.c.size <= limit {
-		return nil
+	if target.c.size > limit {
+		_, err = b.forget(target, max(recoverBatch, 2*len(list)), func(entryRecord) bool { return target.c.size > limit })
 	}
-	_, err = b.forget(target, func(entryRecord) bool { return target.c.size > limit })
-	return err
+	return len(list) - first, err
 }
 
 func (k *keptMaker) copies(b *build, target *box, list []uint32) error {
@@ -161,21 +161,18 @@ func (k *keptMaker) copies(b *build, target *box, list []uint32) error {
 		if err != nil {
 			return err
 		}
-		if err := b.ref(s.body, 1); err != nil {
-			return err
-		}
 		b.put(keyOf(keyOrigin, target.key.account, to), origin)
 	}
 	return nil
 }
 
-// forget removes the oldest messages from the mailbox of deleted messages as long as which says so, no more than recoverBatch. The
+// forget removes the oldest messages from the mailbox of deleted messages as long as which says so, no more than n. The
 // account is held exclusively. It says whether there may be more to remove.
-func (b *build) forget(x *box, which func(entryRecord) bool) (more bool, err error) {
+func (b *build) forget(x *box, n int, which func(entryRecord) bool) (more bool, err error) {
 	var gone []uint32
 	rest := false // stays
 	prefix := keyOf(keyEntry, x.key.account, x.key.mailbox)
-	err = b.store.scanSome(prefix, recoverBatch, func(k, v []byte) error {
+	err = b.store.scanSome(prefix, n, func(k, v []byte) error {
 		r, err := decodeEntry(v)
 		if err != nil {
 			return err
@@ -200,7 +197,7 @@ func (b *build) forget(x *box, which func(entryRecord) bool) (more bool, err err
 	}
 	b.put(keyOfExpunge(x.key.account, x.key.mailbox, x.modSeq(b.store.boot)), encodeUIDs(uidRanges(gone)))
 	x.event.gone = append(x.event.gone, gone...)
-	return len(gone) == recoverBatch && !rest, nil
+	return len(gone) == n && !rest, nil
 }
 
 // scanSome calls f for the first n keys with the prefix.
@@ -289,7 +286,7 @@ func (s *Store) expireAccount(ctx context.Context, id mail.AccountID) (more bool
 		if err != nil {
 			return err
 		}
-		more, err = b.forget(x, func(r entryRecord) bool { return s.expired(r, x.c.size) })
+		more, err = b.forget(x, recoverBatch, func(r entryRecord) bool { return s.expired(r, x.c.size) })
 		return err
 	})
 	return more, err

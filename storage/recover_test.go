@@ -349,3 +349,49 @@ func TestCheckOrigins(t *testing.T) {
 	problems("origin of a deleted message does not open")
 	w.s.kv.Apply([]engine.Op{{Key: keyOf(keyOrigin, account, 1), Value: v}})
 }
+
+// TestEraseKeepsOrigins: the name of a mailbox that is no more is needed as long as messages that were in it can be brought back.
+func TestEraseKeepsOrigins(t *testing.T) {
+	ctx := context.Background()
+	w := newRecoverWorld(t, 0)
+	w.clock = w.clock.Add(2 * time.Hour) // another epoch
+	w.must(w.a.Create(ctx, "Old", ""))
+	w.clock = w.clock.Add(2 * time.Hour) // and another
+	w.put("Old", nil, "one")
+	w.must(w.a.Delete(ctx, "Old"))
+	w.close()
+	w.open()
+	_, err := w.s.eraseUnused(ctx)
+	w.must(err)
+	w.expect("Old: one")
+	w.clock = w.clock.Add(25 * time.Hour)
+	w.must(w.s.expireSome(ctx))
+	w.close()
+	w.open()
+	if n, err := w.s.eraseUnused(ctx); err != nil || n == 0 {
+		t.Errorf("%d epochs erased, %v", n, err)
+	}
+	w.expect()
+}
+
+// TestRestoreWithoutOrigin: a key that was erased since the backup takes the name of the origin along, not the message.
+func TestRestoreWithoutOrigin(t *testing.T) {
+	ctx := context.Background()
+	w := newRecoverWorld(t, 0)
+	w.clock = w.clock.Add(2 * time.Hour)
+	w.must(w.a.Create(ctx, "Old", ""))
+	named := w.s.vault.LastEpoch(alice)
+	w.clock = w.clock.Add(2 * time.Hour)
+	w.put("Old", nil, "one")
+	w.must(w.a.Delete(ctx, "Old"))
+	w.close()
+	w.open()
+	w.must(w.s.vault.Erase(map[mail.AccountID][]uint32{alice: {named}}))
+	_, err := w.s.DropDisposed(ctx, alice)
+	w.must(err)
+	w.close()
+	w.open()
+	if r, err := w.s.Check(ctx, true); err != nil || len(r.Problems) > 0 || r.Recoverable != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
