@@ -188,7 +188,11 @@ func BenchmarkSearch(b *testing.B) {
 			if err := m.index(ctx, uids, nil); err != nil {
 				b.Fatal(err)
 			}
-			for _, f := range a.a.search.list() {
+			list, err := a.a.search.list(a.a)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for _, f := range list {
 				a.a.search.drop(a.a, f, nil)
 			}
 		}

@@ -250,15 +250,24 @@ func mergeable(files []*searchFile) []*searchFile {
 }
 
 // tidy merges files until they are few, and drops what was expunged.
-func (x *searchIndex) tidy(ctx context.Context, a *account, p pacer) error {
+func (x *searchIndex) tidy(ctx context.Context, a *account, p pacer) (err error) {
 	now := a.store.o.Now()
-	look := x.isDue(a.store.o.Now) || now.Unix() >= x.due.Load()
-	x.gone.Store(0)
+	gone := x.gone.Swap(0)
+	look := gone >= mergeLeast || now.Unix() >= x.due.Load()
 	x.due.Store(now.Add(goneEvery).Unix())
+	defer func() {
+		if err != nil { // it is done another time
+			x.gone.Add(gone)
+			x.due.Store(0)
+		}
+		x.untidy.Store(err != nil)
+	}()
 	var live []uint64
 	for {
-		var err error
-		all := x.list()
+		all, err := x.list(a)
+		if err != nil {
+			return err
+		}
 		files := mergeable(all)
 		if files == nil && !look || len(all) == 0 {
 			return nil
@@ -281,10 +290,12 @@ func (x *searchIndex) tidy(ctx context.Context, a *account, p pacer) error {
 	}
 }
 
-func (x *searchIndex) list() []*searchFile {
+// list is the files that there are.
+func (x *searchIndex) list(a *account) ([]*searchFile, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return slices.Clone(x.files)
+	err := x.load(a)
+	return slices.Clone(x.files), err
 }
 
 // liveBodies is the bodies of all messages of the account, ascending.
@@ -308,7 +319,11 @@ func (a *account) liveBodies(p pacer) ([]uint64, error) {
 
 // dropGone writes files anew of which much was expunged, or something long ago.
 func (x *searchIndex) dropGone(ctx context.Context, a *account, live []uint64, now time.Time, p pacer) error {
-	for _, f := range x.list() {
+	all, err := x.list(a)
+	if err != nil {
+		return err
+	}
+	for _, f := range all {
 		o, err := x.openOne(a, f)
 		if err != nil {
 			return err

@@ -62,15 +62,16 @@ type searchIndex struct {
 
 	adding *semaphore.Weighted // held by a search while it adds messages, and by the background for a few at a time
 
+	untidy atomic.Bool  // files may have to be merged
 	gone   atomic.Int64 // messages expunged since the files were last looked through for them
 	due    atomic.Int64 // when they are to be looked through again, if any were expunged, in Unix seconds
 	failed atomic.Int64 // when a file could not be written, in Unix seconds
 }
 
-// isDue says whether the files are to be looked through for what was expunged.
+// isDue says whether the files are to be merged, or looked through for what was expunged.
 func (x *searchIndex) isDue(now func() time.Time) bool {
 	n := x.gone.Load()
-	return n >= mergeLeast || n > 0 && now().Unix() >= x.due.Load()
+	return x.untidy.Load() || n >= mergeLeast || n > 0 && now().Unix() >= x.due.Load()
 }
 
 // forget drops what was opened with the account's keys.
@@ -201,6 +202,7 @@ func (x *searchIndex) put(a *account, number uint32, f *searchFile) {
 	if f == nil {
 		return
 	}
+	x.untidy.Store(true)
 	if x.loaded {
 		x.files = append(x.files, f)
 	}

@@ -144,7 +144,10 @@ func TestSearchIndex(t *testing.T) {
 	if err := a.a.search.tidy(ctx, a.a, nil); err != nil {
 		t.Fatal(err)
 	}
-	list := a.a.search.list()
+	list, err := a.a.search.list(a.a)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if len(list) != 1 || list[0].docs != 200 || len(files(t, o)) != 1 {
 		t.Fatalf("%d files after merging, the first of %d messages; on disk %v", len(list), list[0].docs, files(t, o))
 	}
@@ -312,6 +315,9 @@ func TestSearcher(t *testing.T) {
 		t.Fatalf("one expunged message in an old file: %d are left", held())
 	}
 	fill(t, a, "INBOX", 1000, 50)
+	if a.a.search.untidy.Load() {
+		t.Error("there is something left to merge")
+	}
 	_ = a.Close()
 	if err := m.index(ctx, uidsOf(m), nil); mail.KindOf(err) != mail.Denied {
 		t.Fatalf("a closed account was indexed: %v", err)
