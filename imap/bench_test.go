@@ -49,6 +49,8 @@ func BenchmarkCommands(b *testing.B) {
 		{"envelopes", "a UID FETCH 1:* (UID FLAGS ENVELOPE INTERNALDATE RFC822.SIZE)\r\n"},
 		{"headers", "a UID FETCH 1:* (ENVELOPE BODY.PEEK[HEADER.FIELDS (From To Subject Date)] RFC822.SIZE)\r\n"},
 		{"bodies", "a FETCH 1:* BODY.PEEK[]\r\n"},
+		{"store-one", "a STORE 5000 +FLAGS (\\Answered)\r\nb STORE 5000 -FLAGS (\\Answered)\r\n"},
+		{"structures", "a UID FETCH 1:* (BODYSTRUCTURE)\r\n"},
 		{"store", "a STORE 1:* +FLAGS.SILENT (\\Flagged)\r\nb STORE 1:* -FLAGS.SILENT (\\Flagged)\r\n"},
 		{"search-header", "a SEARCH SUBJECT \"message 77\"\r\n"},
 		{"search-text", "a SEARCH TEXT \"nowhere\"\r\n"},
