@@ -3,7 +3,9 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,8 +44,33 @@ func (s *Store) eraseEpochs(ctx context.Context) error {
 	return err
 }
 
+// weighed are the kinds of records of which unusedEpochs knows whether something in them is sealed under an epoch.
+var weighed = [...]byte{
+	keyPosition, keyAccountNo, keyBodyTop, keyBoots, keyFormat, keyAccount, keyName, keyMailbox, keyCounters, keyUsage, keyTotal, keySubscribe,
+	keyEntry, keySecret, keyFlags, keyExpunged, keyForgotten, keyMessageID, keyOrigin, keyBody, keyGarbage, keyReclaimed, keyScrub, keyQueue, keyQueueDue,
+}
+
+// strange is an error if the index has records of another kind: nothing is erased then.
+func (s *Store) strange() error {
+	for kind := range 256 {
+		if slices.Contains(weighed[:], byte(kind)) {
+			continue
+		}
+		err := s.scanSome(key0(byte(kind)), 1, func(k, _ []byte) error {
+			return mail.E(mail.Internal, "", fmt.Errorf("no keys are erased: the index has records of kind %q, which may need them", k[0]))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // eraseUnused erases the epoch keys that nothing needs, and says how many.
 func (s *Store) eraseUnused(ctx context.Context) (n int, err error) {
+	if err := s.strange(); err != nil {
+		return 0, err
+	}
 	gone := make(map[mail.AccountID][]uint32)
 	p := pace{rate: s.o.HouseRate}
 	err = s.scan(key0(keyAccount), func(k, v []byte) error {

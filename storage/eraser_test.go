@@ -6,8 +6,12 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	"cmmpd/internal/message"
+	"cmmpd/storage/engine"
 )
 
 // TestErase: the keys of epochs that opened only what was expunged go, those of this opening and of what is left stay, and everything that is left can be
@@ -97,5 +101,46 @@ func TestEraseWhileMoving(t *testing.T) {
 	wg.Wait()
 	if r := checkClean(t, s); r.Entries != 60 {
 		t.Fatalf("%+v", r)
+	}
+}
+
+// TestEraseOfDeletedMailbox: what a deleted mailbox has left to be brought back keeps the keys that it needs.
+func TestEraseOfDeletedMailbox(t *testing.T) {
+	ctx := context.Background()
+	o := Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t), EpochMessages: 12, HouseRate: -1, Recover: time.Hour, RecoverBytes: 1 << 20}
+	s := mustOpen(t, o)
+	defer func() { _ = s.Close() }()
+	half(t, s, 1)
+	a, err := s.OpenAccount(ctx, bob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 { // under keys of their own
+		name := fmt.Sprint("Box ", i)
+		if err := a.Create(ctx, name, ""); err != nil {
+			t.Fatal(err)
+		}
+		data := testMessage("boxed", "text")
+		if _, err := a.Append(ctx, name, []Append{{Data: data, Index: message.Parse(data, message.Limits{})}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 5 {
+		if err := a.Delete(ctx, fmt.Sprint("Box ", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = a.Close()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, o)
+	if _, err := s.eraseUnused(ctx); err != nil {
+		t.Fatal(err)
+	}
+	checkClean(t, s)
+	s.kv.Apply([]engine.Op{{Key: []byte("!x"), Value: []byte("of a kind that nobody has weighed")}})
+	if _, err := s.eraseUnused(ctx); err == nil {
+		t.Error("keys are erased though the index has records of an unknown kind")
 	}
 }
