@@ -4,8 +4,8 @@
 // What became of a recipient is durable before the next act: when a server has taken the message, that is noted before
 // anything else is sent. Between the server's answer and the note there is a gap that nobody can close, and a connection
 // that is lost after the message looks the same from here: then the message is sent once more, and if that ends the same
-// way the sender is told that nobody knows. So a recipient gets a
-// message once, and after a crash or a lost answer possibly twice, never not at all without a report.
+// way the sender is told that nobody knows. So a recipient gets a message once, and after a crash or a lost answer possibly
+// twice, never not at all without a report.
 package queue
 
 import (
