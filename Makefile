@@ -34,7 +34,7 @@ bench:              ## Go benchmarks (BENCHTIME=2s); cost against size, SCALE=10
 	test/bench/scale.sh $(SCALE)
 	test/bench/idle.sh
 
-e2e:                ## the heavy ones too: kill and power-cut rounds, full disks, Postfix, mail programs
+e2e:                ## the heavy ones too: kill and power-cut rounds (CMMPD_KILL_ROUNDS=10, CMMPD_POWER_ROUNDS=3), full disks, Postfix, mail programs
 	test/peers.sh heavy
 	CMMPD_NEED_PEERS=1 go test -count=1 -timeout 60m -tags e2e ./test/...
 
