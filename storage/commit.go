@@ -51,25 +51,37 @@ func (s *Store) commit(ctx context.Context, c *commit, f func(*build) error) err
 	if c.done == nil {
 		return nil
 	}
-	s.lead()
+	s.lead(c)
 	<-c.done
 	return c.err
 }
 
-// lead takes what waits through the log, if nobody is at it: a caller that is alone need not wait for another goroutine. Else the
-// committer does it.
-func (s *Store) lead() {
+// lead has a commit taken through the log: by the committer, but a lazy one that is alone by the caller itself, who then need not wait
+// until two goroutines were woken. One that needs a flush is better off with the committer: while it is woken others come, and share the
+// flush.
+func (s *Store) lead(c *commit) {
+	if !c.lazy {
+		s.poke()
+		return
+	}
 	select {
 	case s.writing <- struct{}{}:
 	default:
 		s.poke()
 		return
 	}
-	batch, _ := s.take()
-	if len(batch) == 0 { // the committer was faster
+	s.mu.Lock()
+	alone := len(s.queue) == 1 && s.queue[0] == c
+	if alone {
+		s.queue = nil
+	}
+	s.mu.Unlock()
+	if !alone { // or the committer was faster
 		<-s.writing
+		s.poke()
 		return
 	}
+	batch := []*commit{c}
 	ok := s.run(batch)
 	late := s.log.Dirty() && !s.armed
 	<-s.writing
