@@ -110,9 +110,8 @@ func (k *check) fetchIssuers() (found bool, err error) {
 		return false, nil
 	}
 	b, c := k.builder(), k.c
-	own := b.pools[len(b.pools)-1]
 	for range maxDepth {
-		if len(b.anchors.find(c.RawSubject)) > 0 || len(k.fetchedFrom) >= maxIssuers {
+		if len(b.anchors[b.subject(c)]) > 0 || len(k.fetchedFrom) >= maxIssuers {
 			return found, err
 		}
 		next, e := k.knownIssuer(c)
@@ -125,7 +124,7 @@ func (k *check) fetchIssuers() (found bool, err error) {
 				return found, err
 			}
 			for _, x := range certs {
-				own.add(x)
+				b.take(x)
 			}
 			if next, e = k.knownIssuer(c); e != nil || next == nil {
 				return found, e
@@ -143,7 +142,7 @@ func (k *check) knownIssuer(c *x509.Certificate) (*x509.Certificate, error) {
 		if err != nil {
 			return nil, err
 		}
-		if ok && !sameParty(c, parent) {
+		if ok && !k.b.sameParty(c, parent) {
 			return parent, nil
 		}
 	}

@@ -13,14 +13,14 @@ import (
 // Bounds of path building. A stranger chooses the certificates of a message, so the
 // work must not grow with them (CVE-2018-16875).
 const (
-	maxExtra      = 32   // certificates taken from a message
+	maxExtra      = 32   // certificates taken from a message, of maxCertSize at most
 	maxDepth      = 10   // certificates of a path
 	maxPathsTried = 16   // paths that lead to an anchor
 	maxSignatures = 100  // signatures checked for one answer
 	maxSteps      = 5000 // certificates put on a path, for one answer
 )
 
-// pool finds certificates by subject.
+// pool finds certificates by name.key of their subject.
 type pool map[string][]*x509.Certificate
 
 // add takes c up once.
@@ -31,9 +31,6 @@ func (p pool) add(c *x509.Certificate) {
 	}
 }
 
-// find returns those with the subject.
-func (p pool) find(subject []byte) []*x509.Certificate { return p[parseName(subject).key()] }
-
 // builder finds the paths from certificates to anchors. Names are compared by RFC 5280,
 // section 7.1, which crypto/x509 does not do, so its Verify is not used.
 type builder struct {
@@ -43,6 +40,14 @@ type builder struct {
 	signatures int // checked so far
 	steps      int // taken so far
 	checked    map[pair]bool
+	subjects   map[*x509.Certificate]string              // name.key of those that were compared
+	above      map[*x509.Certificate][]*x509.Certificate // what parents said
+}
+
+// take adds c to the last pool.
+func (b *builder) take(c *x509.Certificate) {
+	b.pools[len(b.pools)-1].add(c)
+	clear(b.above)
 }
 
 // pair is a certificate and its supposed issuer.
@@ -74,17 +79,17 @@ func (b *builder) extend(path []*x509.Certificate, depth int, deeper *bool, foun
 	}
 	last := path[len(path)-1]
 	if len(path) == depth {
-		if slices.ContainsFunc(b.anchors.find(last.RawSubject), last.Equal) {
+		if b.anchored(last) {
 			return found(slices.Clone(path)), nil
 		}
 		*deeper = true
 		return false, nil
 	}
-	if slices.ContainsFunc(b.anchors.find(last.RawSubject), last.Equal) {
+	if b.anchored(last) {
 		return false, nil // found at a lesser depth
 	}
 	for _, parent := range b.parents(last) {
-		if slices.ContainsFunc(path, func(c *x509.Certificate) bool { return sameParty(c, parent) }) {
+		if slices.ContainsFunc(path, func(c *x509.Certificate) bool { return b.sameParty(c, parent) }) {
 			continue
 		}
 		ok, err := b.signed(last, parent)
@@ -101,21 +106,41 @@ func (b *builder) extend(path []*x509.Certificate, depth int, deeper *bool, foun
 	return false, nil
 }
 
+// subject is the key of c's name. A stranger's name may be long, and is met at many steps.
+func (b *builder) subject(c *x509.Certificate) string {
+	key, known := b.subjects[c]
+	if !known {
+		key = parseName(c.RawSubject).key()
+		b.subjects[c] = key
+	}
+	return key
+}
+
+// anchored says whether c is an anchor.
+func (b *builder) anchored(c *x509.Certificate) bool {
+	return slices.ContainsFunc(b.anchors[b.subject(c)], c.Equal)
+}
+
 // sameParty: one subject with one key. No path needs it twice.
-func sameParty(a, b *x509.Certificate) bool {
-	return string(a.RawSubjectPublicKeyInfo) == string(b.RawSubjectPublicKeyInfo) && sameName(a.RawSubject, b.RawSubject)
+func (b *builder) sameParty(c, d *x509.Certificate) bool {
+	return string(c.RawSubjectPublicKeyInfo) == string(d.RawSubjectPublicKeyInfo) && b.subject(c) == b.subject(d)
 }
 
 // parents are the certificates that c's issuer may have, anchors first.
 func (b *builder) parents(c *x509.Certificate) []*x509.Certificate {
-	var out []*x509.Certificate
+	out, known := b.above[c]
+	if known {
+		return out
+	}
+	issuer := parseName(c.RawIssuer).key()
 	for _, p := range append([]pool{b.anchors}, b.pools...) {
-		for _, parent := range p.find(c.RawIssuer) {
+		for _, parent := range p[issuer] {
 			if !slices.ContainsFunc(out, parent.Equal) {
 				out = append(out, parent)
 			}
 		}
 	}
+	b.above[c] = out
 	return out
 }
 
@@ -140,14 +165,16 @@ func (b *builder) signed(c, parent *x509.Certificate) (bool, error) {
 // builder makes the builder of one check, with the certificates that came with the message.
 func (k *check) builder() *builder {
 	if k.b == nil {
-		own := pool{}
-		for _, c := range k.q.Extra[:min(len(k.q.Extra), maxExtra)] {
-			own.add(c)
-		}
-		own.add(k.c)
 		k.b = &builder{
-			anchors: k.v.anchors, pools: []pool{k.v.intermediates, own}, minBits: k.v.o.MinRSABits, checked: map[pair]bool{},
+			anchors: k.v.anchors, pools: []pool{k.v.intermediates, {}}, minBits: k.v.o.MinRSABits,
+			checked: map[pair]bool{}, subjects: map[*x509.Certificate]string{}, above: map[*x509.Certificate][]*x509.Certificate{},
 		}
+		for _, c := range k.q.Extra[:min(len(k.q.Extra), maxExtra)] {
+			if len(c.Raw) <= maxCertSize {
+				k.b.take(c)
+			}
+		}
+		k.b.take(k.c)
 	}
 	return k.b
 }

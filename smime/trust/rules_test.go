@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -125,6 +126,54 @@ func TestPathBuildingIsBounded(t *testing.T) {
 	}
 	if r := v.Check(id.Cert, Sign, Binding{Address: alice}, extra...); r.Failure != Untrusted {
 		t.Errorf("%+v", r)
+	}
+}
+
+// ladder is a certificate and the authorities above it, each three times, under no anchor. Their names are long.
+func ladder(t testing.TB, levels, long int, now func() time.Time) (leaf *x509.Certificate, extra []*x509.Certificate) {
+	t.Helper()
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	above, err := demopki.NewCA(strings.Repeat("x", long), now)
+	must(err)
+	for i := range levels {
+		key, err := demopki.NewKey(demopki.P256)
+		must(err)
+		var next *demopki.Identity
+		for range 3 {
+			next, err = above.Issue(demopki.Spec{CN: fmt.Sprint(i) + strings.Repeat("x", long), Signer: key, Adjust: func(c *x509.Certificate) {
+				c.IsCA, c.KeyUsage, c.ExtKeyUsage = true, x509.KeyUsageCertSign, nil
+			}})
+			must(err)
+			extra = append(extra, next.Cert)
+		}
+		above = &demopki.CA{Identity: *next, Now: now}
+	}
+	id, err := above.Issue(demopki.Spec{CN: "Mallory", Address: alice.String()})
+	must(err)
+	return id.Cert, extra
+}
+
+// Nor must long names of theirs, which are met at every step.
+func TestLongNamesAreReadOnce(t *testing.T) {
+	w := newWorld(t)
+	clock := func() time.Time { return w.now }
+	leaf, extra := ladder(t, 9, 2000, clock)
+	k := &check{v: w.verifier(), c: leaf, q: Query{Extra: extra}, now: w.now}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	found := k.path()
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; found || k.b.steps <= maxSteps || n > 16<<20 {
+		t.Errorf("found %v, %d steps, %d bytes", found, k.b.steps, n)
+	}
+	leaf, extra = ladder(t, 3, maxCertSize, clock)
+	k = &check{v: w.verifier(), c: leaf, q: Query{Extra: extra}, now: w.now}
+	if k.path() || k.b.signatures > 0 {
+		t.Errorf("%d signatures of certificates that are too long", k.b.signatures)
 	}
 }
 
