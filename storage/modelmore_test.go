@@ -24,7 +24,7 @@ type modelQueued struct {
 
 // moveClock sets the clock to some time, mostly one that has been.
 func (m *machine) moveClock() {
-	m.now = time.Unix(1_700_000_000+rapid.Int64Range(-1000, 1000).Draw(m.t, "time"), 0)
+	m.now.Store(1_700_000_000 + rapid.Int64Range(-1000, 1000).Draw(m.t, "time"))
 }
 
 // born notes a mailbox's UIDVALIDITY, which no mailbox of the account may ever have had.
