@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"cmmpd/internal/durable"
@@ -28,7 +29,11 @@ const (
 	trustForgotten = 90 * 24 * time.Hour
 )
 
-// openTrustCache makes the folder and clears out what is old, if it may write.
+// trustFile is the name of a file of ours, whole or as it was being written.
+var trustFile = regexp.MustCompile(`^[0-9a-f]{32}(` + regexp.QuoteMeta(durable.TempSuffix) + `)?$`)
+
+// openTrustCache makes the folder and clears out what is old, if it may write. What bears
+// no name of ours is left alone: the folder may have been somebody else's first.
 func openTrustCache(dir string, keep bool) (*trustCache, error) {
 	if !keep {
 		return &trustCache{dir: dir}, nil
@@ -41,6 +46,9 @@ func openTrustCache(dir string, keep bool) (*trustCache, error) {
 		return nil, err
 	}
 	for _, e := range entries {
+		if !trustFile.MatchString(e.Name()) {
+			continue
+		}
 		st, err := e.Info()
 		if err == nil && st.Mode().IsRegular() && (time.Since(st.ModTime()) > trustForgotten || filepath.Ext(e.Name()) == durable.TempSuffix) {
 			err = os.Remove(filepath.Join(dir, e.Name()))

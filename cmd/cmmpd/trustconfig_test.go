@@ -179,10 +179,17 @@ func TestTrustCache(t *testing.T) {
 	if err := os.WriteFile(c.path("c")+".tmp", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	foreign := filepath.Join(dir, "gateway.key") // somebody names a folder that is not for this
+	if err := os.WriteFile(foreign, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(foreign, old, old); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := openTrustCache(dir, true); err != nil {
 		t.Fatal(err)
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 || left[0].Name() != "gateway.key" {
 		t.Errorf("%v %v", left, err)
 	}
 }
