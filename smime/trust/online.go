@@ -118,48 +118,57 @@ func (k *check) fetchIssuers() (found bool, err error) {
 		if e != nil {
 			return found, e
 		}
-		if next == nil {
+		for _, again := range []bool{false, true} { // what was found before may have been replaced since
+			if next != nil {
+				break
+			}
 			var certs []*x509.Certificate
-			if certs, err = k.askIssuer(c); len(certs) == 0 {
+			if certs, err = k.askIssuer(c, again); len(certs) == 0 {
 				return found, err
 			}
 			for _, x := range certs {
 				b.take(x)
 			}
-			if next, e = k.knownIssuer(c); e != nil || next == nil {
+			if next, e = k.knownIssuer(c); e != nil {
 				return found, e
 			}
-			found = true
+			found = found || next != nil
+		}
+		if next == nil {
+			return found, err
 		}
 		c = next
 	}
 	return found, err
 }
 
+// knownIssuer is one that holds by its dates: an authority's certificate is renewed at the
+// same address.
 func (k *check) knownIssuer(c *x509.Certificate) (*x509.Certificate, error) {
 	for _, parent := range k.b.parents(c) {
 		ok, err := k.b.signed(c, parent)
 		if err != nil {
 			return nil, err
 		}
-		if ok && !k.b.sameParty(c, parent) {
+		if ok && !k.b.sameParty(c, parent) && inDates(parent, k.now) == nil {
 			return parent, nil
 		}
 	}
 	return nil, nil
 }
 
-// askIssuer fetches what c names as its issuer's certificates.
-func (k *check) askIssuer(c *x509.Certificate) (certs []*x509.Certificate, err error) {
+// askIssuer fetches what c names as its issuer's certificates, if they are not at hand or
+// again says so. An error beside certificates means that there may be newer ones.
+func (k *check) askIssuer(c *x509.Certificate, again bool) (certs []*x509.Certificate, err error) {
 	urls := c.IssuingCertificateURL
 	for _, url := range urls[:min(len(urls), maxPerCert)] {
 		if k.v.remote.fetch.Allowed(url) != nil {
 			continue
 		}
 		var got []*x509.Certificate
-		if got, err = k.v.remote.issuer(k.context(), url); len(got) > 0 {
+		if got, err = k.v.remote.issuer(k.context(), url, again); len(got) > 0 {
 			k.fetchedFrom = append(k.fetchedFrom, url)
-			return got, nil
+			return got, err
 		}
 	}
 	return nil, err

@@ -259,6 +259,15 @@ func TestSilentServer(t *testing.T) {
 	if server.asked != 2 {
 		t.Errorf("asked %d times", server.asked)
 	}
+	// One that nobody had the time to ask is not taken for silent.
+	ctx, cancel := context.WithDeadline(context.Background(), time.Unix(0, 0))
+	defer cancel()
+	if _, err := v.remote.get(ctx, "http://other.example/", 1); err == nil || server.asked != 2 {
+		t.Errorf("asked %d times, %v", server.asked, err)
+	}
+	if _, err := v.remote.get(context.Background(), "http://other.example/", 1); err == nil || server.asked != 3 {
+		t.Errorf("asked %d times, %v", server.asked, err)
+	}
 }
 
 func TestIssuersAreFetched(t *testing.T) {
@@ -306,6 +315,78 @@ func TestIssuersAreFetched(t *testing.T) {
 	if len(o.cache.data) != 0 {
 		t.Error("a certificate of no path was kept")
 	}
+}
+
+// What was fetched once is fetched again when it does not help any more: the authority has
+// a new key, or the certificate of its old one is renewed.
+func TestReplacedIssuersAreFetched(t *testing.T) {
+	o := newOnline(t)
+	o.list(o.sub, 1000*time.Hour)
+	issuer := func(c *x509.Certificate) { c.IssuingCertificateURL = []string{o.url + "/sub.cer"} }
+	again := func(until time.Time) []byte { // a certificate of the sub-authority
+		id, err := o.root.Issue(demopki.Spec{Signer: o.sub.Key, NotAfter: until, Adjust: func(c *x509.Certificate) {
+			c.RawSubject, c.SubjectKeyId = o.sub.Cert.RawSubject, o.sub.Cert.SubjectKeyId
+			c.IsCA, c.KeyUsage, c.ExtKeyUsage = true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign, nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id.Cert.Raw
+	}
+	c, b := o.person(func(c *x509.Certificate) { o.withList(c); issuer(c) }), Binding{Address: alice}
+	o.options.Intermediates = nil
+	v := o.verifier()
+	o.put("/sub.cer", again(o.now.Add(time.Hour)))
+	o.expect(v, c, Encrypt, b, None)
+	o.now = o.now.Add(2 * time.Hour)
+	o.put("/sub.cer", nil)
+	o.expect(v, c, Encrypt, b, Stale) // who knows whether it was renewed
+	o.now = o.now.Add(2 * time.Minute)
+	o.put("/sub.cer", again(o.now.Add(time.Hour)))
+	o.expect(v, c, Encrypt, b, None)
+
+	next, err := o.root.NewSub("Sub", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := next.CRL(1000 * time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.put("/next.crl", list)
+	id, err := next.Issue(demopki.Spec{CN: "Alice", Address: alice.String(), Adjust: func(c *x509.Certificate) {
+		c.CRLDistributionPoints = []string{o.url + "/next.crl"}
+		issuer(c)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.now = o.now.Add(2 * time.Minute)
+	o.expect(v, id.Cert, Encrypt, b, Untrusted)
+	n := o.requests("/sub.cer")
+	o.expect(v, id.Cert, Encrypt, b, Untrusted) // it is not asked for again at once
+	if o.requests("/sub.cer") != n {
+		t.Error("asked again at once")
+	}
+	o.now = o.now.Add(2 * time.Minute)
+	o.put("/sub.cer", next.Cert.Raw)
+	o.expect(v, id.Cert, Encrypt, b, None)
+}
+
+// A list that nobody believes does not keep us from asking for another.
+func TestForgedListDoesNotStay(t *testing.T) {
+	o := newOnline(t)
+	c, b := o.person(o.withList), Binding{Address: alice}
+	forger, err := demopki.NewCA("Sub", func() time.Time { return o.now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.list(forger, 1000*time.Hour)
+	v := o.verifier()
+	o.expect(v, c, Encrypt, b, Stale)
+	o.list(o.sub, time.Hour)
+	o.now = o.now.Add(2 * time.Minute)
+	o.expect(v, c, Encrypt, b, None)
 }
 
 // answer makes the OCSP response to a request with golang.org/x/crypto.

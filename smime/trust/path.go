@@ -229,7 +229,7 @@ func (k *check) findPaths() bool {
 		why = err
 	}
 	switch {
-	case missing != nil:
+	case missing != nil && !errors.Is(missing, errWork):
 		return k.fail(Stale, "path", "a certificate of the path cannot be fetched: %v", missing)
 	case why == nil:
 		return k.fail(Untrusted, "path", "no path leads to a trusted authority")

@@ -90,7 +90,7 @@ func remoteEntry[T any](m *remote, in map[string]*T, key string) *T {
 // get and post ask, unless the host kept somebody waiting just now: a message to many
 // people must not wait for each of them.
 func (m *remote) get(ctx context.Context, address string, most int64) (b []byte, err error) {
-	err = m.patiently(address, func() error {
+	err = m.patiently(ctx, address, func() error {
 		b, err = m.fetch.Get(ctx, address, most)
 		return err
 	})
@@ -98,14 +98,17 @@ func (m *remote) get(ctx context.Context, address string, most int64) (b []byte,
 }
 
 func (m *remote) post(ctx context.Context, address, contentType string, body []byte, most int64) (b []byte, err error) {
-	err = m.patiently(address, func() error {
+	err = m.patiently(ctx, address, func() error {
 		b, err = m.fetch.Post(ctx, address, contentType, body, most)
 		return err
 	})
 	return b, err
 }
 
-func (m *remote) patiently(address string, ask func() error) error {
+func (m *remote) patiently(ctx context.Context, address string, ask func() error) error {
+	if err := ctx.Err(); err != nil { // others used up the time: that says nothing about this host
+		return err
+	}
 	host := address
 	if u, err := url.Parse(address); err == nil {
 		host = u.Host
@@ -177,7 +180,7 @@ type remoteList struct {
 }
 
 // list returns what is at hand of the list at a URL, newest first, and fetches it if
-// online and nothing at hand holds now. The error says why it could not be fetched.
+// online and nothing at hand was found good and holds now. The error says why it could not be fetched.
 func (m *remote) list(ctx context.Context, url string, online bool) ([]*revocations, error) {
 	if err := m.fetch.Allowed(url); err != nil {
 		return nil, err
@@ -192,8 +195,8 @@ func (m *remote) list(ctx context.Context, url string, online bool) ([]*revocati
 		}
 	}
 	now := m.now()
-	holds := func(r *revocations) bool { return r != nil && !r.next.IsZero() && !now.After(r.next) }
-	if online && !holds(e.verified) && !holds(e.candidate) && now.Sub(e.tried.at) >= backoff {
+	holds := e.verified != nil && !e.verified.next.IsZero() && !now.After(e.verified.next)
+	if online && !holds && now.Sub(e.tried.at) >= backoff {
 		b, err := m.get(ctx, url, maxListBytes)
 		if err == nil {
 			err = m.adopt(e, url, b, false)
@@ -336,8 +339,9 @@ type remoteIssuer struct {
 	certs  []*x509.Certificate
 }
 
-// issuer fetches the certificates at a caIssuers address (RFC 5280, section 4.2.2.1).
-func (m *remote) issuer(ctx context.Context, url string) ([]*x509.Certificate, error) {
+// issuer returns the certificates of a caIssuers address (RFC 5280, section 4.2.2.1). They are
+// fetched if none are at hand, or if again says that those do not help.
+func (m *remote) issuer(ctx context.Context, url string, again bool) ([]*x509.Certificate, error) {
 	if err := m.fetch.Allowed(url); err != nil {
 		return nil, err
 	}
@@ -351,14 +355,17 @@ func (m *remote) issuer(ctx context.Context, url string) ([]*x509.Certificate, e
 		}
 	}
 	now := m.now()
-	if e.certs == nil && now.Sub(e.tried.at) >= backoff {
+	if (again || e.certs == nil) && now.Sub(e.tried.at) >= backoff {
 		if !m.admit(now) {
-			return nil, errors.New("too many unknown issuers to ask for")
+			return e.certs, errors.New("too many unknown issuers to ask for")
 		}
 		der, err := m.get(ctx, url, maxCertSize)
+		var certs []*x509.Certificate
 		if err == nil {
-			e.certs, err = parseIssuers(der)
-			e.der = der
+			certs, err = parseIssuers(der)
+		}
+		if err == nil {
+			e.certs, e.der = certs, der
 		}
 		m.note(url, e.tried.err, err)
 		e.tried = attempt{now, err}
