@@ -7,7 +7,7 @@ func TestSearch(t *testing.T) {
 	c := ts.login("alice")
 	c.append("INBOX", `(\Seen) "17-Jul-2026 02:44:25 +0000" `, nested)
 	c.append("INBOX", `($Work) "18-Jul-2026 02:44:25 +0000" `, "Subject: =?Big5?B?pKSk5Q==?= STRASSE\nDate: Tue, 8 Feb 1994 00:00:00 +0800\nX-Empty:\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\n5paw5bm05b+r5qiCIFN0cmHDn2U=\n")
-	c.append("INBOX", `(\Deleted) "19-Jul-2026 23:44:25 +0000" `, "Subject: three\nDate: nonsense\n\nplain words\n")
+	c.append("INBOX", `(\Deleted) "19-Jul-2026 23:44:25 +0000" `, "Subject: three\nBcc: <(the) blind (one)@ works (of) .gov>\nDate: nonsense\n\nplain words\n")
 	c.talk(`
 		C: a SELECT INBOX
 		S? a OK …`)
@@ -36,6 +36,8 @@ func TestSearch(t *testing.T) {
 		"SUBJECT {5+}\r\nCAF\xc3\x89":        " 1",
 		"FROM works.gov":                     " 1",
 		"CC x":                               "",
+		"BCC blind@works.gov":                " 3", // as the envelope shows it
+		"BCC \"(the) blind\"":                " 3",
 		`HEADER X-Empty ""`:                  " 2",
 		`HEADER Message-ID "<1@works"`:       " 1",
 		"TO carol":                           " 1",

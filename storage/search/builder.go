@@ -79,7 +79,8 @@ func (b *Builder) Add(id uint64, src *Source) error {
 		return !doc.Partial
 	}
 	for _, field := range src.fields() {
-		if !add(Around, []byte(field.Name)) || !add(FieldOf(field.Name), src.value(field)) {
+		in, value := FieldOf(field.Name), src.value(field)
+		if !add(Around, []byte(field.Name)) || !add(in, value) || !add(in, src.addresses(field, value)) {
 			break
 		}
 	}

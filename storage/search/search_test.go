@@ -70,7 +70,7 @@ func opened(t testing.TB, file []byte) *Segment {
 var samples = []string{
 	"a", "b", "ab", "B", "Zirconium", "ß", "ẞ", "ı", "İ", "I", "i", "Σ", "ς", "σ", "e", "\u0301", "é", "ﬁ", "K", "ſ",
 	"中", "文", "新年快樂", "の", "カ", "ｶ", "\uff9e", "ガ", "한", "국", "\u1100", "\u1161", "ａ", "７", "7", "42", "①", "Ⅷ",
-	" ", "-", ".", "@", "_", "　", "。", "“", "\u200d", "\ufe0f", "😀", "\u00ad",
+	" ", "-", ".", "@", "_", "　", "。", "“", "\u200d", "\ufe0f", "😀", "\u00ad", "(", ")", "\"", "\\", "<", ">", ",", ":", ";",
 	strings.Repeat("xy", 40), "0123456789abcdefghijklmnopqrstuvw", strings.Repeat("é", 50), "Y2hhcmFjdGVycw" + strings.Repeat("Q", 60),
 }
 
@@ -148,6 +148,7 @@ var questions = []struct {
 	{"TEXT", AllFields, false, func(s *Source, f *Folder, n []byte) (bool, error) { return s.InText(f, AllFields, n) }},
 	{"BODY", BodyOnly, false, func(s *Source, f *Folder, n []byte) (bool, error) { return s.InText(f, BodyOnly, n) }},
 	{"SUBJECT", Subject.Set(), false, func(s *Source, f *Folder, n []byte) (bool, error) { return s.InField(f, "SUBJECT", n), nil }},
+	{"FROM", From.Set(), false, func(s *Source, f *Folder, n []byte) (bool, error) { return s.InField(f, "from", n), nil }},
 	{"TO", To.Set(), false, func(s *Source, f *Folder, n []byte) (bool, error) { return s.InField(f, "to", n), nil }},
 	{"X-NOTE", Other.Set(), true, func(s *Source, f *Folder, n []byte) (bool, error) { return s.InField(f, "x-note", n), nil }},
 }
@@ -199,6 +200,52 @@ func TestIndexAgreesWithScan(t *testing.T) {
 			}
 		}
 	})
+}
+
+// FROM and its like find what the envelope shows, however the field is written, and what the field says.
+func TestAddresses(t *testing.T) {
+	const group = "Friends: \"J\\oe (Q) Public\" <\"joe\"@(here) example (there) .org>, bare @ example.net;"
+	data := []byte("From: <user-from (comment)@ (comment) domain.org>\r\nTo: " + group + "\r\nCc: alone\r\nBcc: <@example.org>\r\nX-Note: a (b) @c\r\n\r\n\r\n")
+	src, segment, folder := source(data), opened(t, built(t, []uint64{1}, [][]byte{data})), NewFolder()
+	for _, c := range []struct {
+		field  string
+		needle string
+		want   bool
+	}{
+		{"From", "user-from@domain.org", true},
+		{"From", "USER-FROM@Domain.ORG", true},
+		{"From", "user-from (comment)", true},
+		{"From", "joe", false},
+		{"To", "Joe (Q) Public <joe@example.org>", true},
+		{"To", "bare@example.net", true},
+		{"To", "friends", true},
+		{"To", group, true},
+		{"To", "oe (q) public\" <\"joe\"@(here)", true},
+		{"Cc", "alone", true},
+		{"Cc", "missing", false},
+		{"Bcc", "@example.org", true},
+		{"Bcc", "missing", false},
+		{"X-Note", "a@c", false},
+	} {
+		needle := folder.FoldString(c.needle)
+		if got := src.InField(folder, c.field, needle); got != c.want {
+			t.Errorf("a look into the message for %s %q: %v", c.field, c.needle, got)
+		}
+		if got, err := src.InText(folder, AllFields, needle); err != nil || c.want && !got {
+			t.Errorf("a look into the message for TEXT %q: %v, %v", c.needle, got, err)
+		}
+		q, ok := NewQuery(FieldOf(c.field).Set(), needle)
+		if !ok {
+			t.Fatalf("%q has no terms", c.needle)
+		}
+		sets, err := segment.Find([]Query{q})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := sets[0].Has(0); c.want && !got || q.Exact && got != c.want {
+			t.Errorf("the index for %s %q: %v, exact %v", c.field, c.needle, got, q.Exact)
+		}
+	}
 }
 
 func merged(t testing.TB, from []*Segment, keep func(uint64) bool) []byte {

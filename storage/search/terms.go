@@ -20,7 +20,7 @@ const (
 )
 
 // Rules names what the terms of a text depend on. An index that was made under others is made again.
-const Rules = "1 " + unicode.Version + " " + norm.Version + " " + cases.UnicodeVersion
+const Rules = "2 " + unicode.Version + " " + norm.Version + " " + cases.UnicodeVersion
 
 type class uint8
 

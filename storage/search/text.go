@@ -141,7 +141,11 @@ func (s *Source) body() ([]byte, error) {
 // InField says whether a field of that name has the folded needle in its value.
 func (s *Source) InField(f *Folder, name string, needle []byte) bool {
 	for _, field := range s.fields() {
-		if strings.EqualFold(field.Name, name) && bytes.Contains(f.Fold(s.value(field)), needle) {
+		if !strings.EqualFold(field.Name, name) {
+			continue
+		}
+		value := s.value(field)
+		if bytes.Contains(f.Fold(value), needle) || bytes.Contains(f.Fold(s.addresses(field, value)), needle) {
 			return true
 		}
 	}
@@ -167,10 +171,10 @@ func (s *Source) InText(f *Folder, fields Fields, needle []byte) (bool, error) {
 	return found, err
 }
 
-// headerLines yields the fields of the header as "Name: value".
+// headerLines yields the fields of the header as "Name: value", and their addresses.
 func (s *Source) headerLines(yield func(Field, []byte) bool) {
 	for _, field := range s.fields() {
-		if !yield(FieldOf(field.Name), line(s.head, field)) {
+		if in := FieldOf(field.Name); !yield(in, line(s.head, field)) || !yield(in, s.addresses(field, s.value(field))) {
 			return
 		}
 	}
@@ -248,3 +252,39 @@ func Encrypted(x *message.Index) bool {
 
 // value is the value of a field of the header, for people.
 func (s *Source) value(f message.Field) []byte { return []byte(message.DecodeWords(s.head.Value(f))) }
+
+// addresses is a field of addresses as ENVELOPE shows it, which FROM and its like are about (RFC 3501, section 6.4.4): names without
+// quotes, addresses without comments and spaces. It is empty if the value, for people, says just the same.
+func (s *Source) addresses(f message.Field, value []byte) []byte {
+	if in := FieldOf(f.Name); in < From || in > Bcc {
+		return nil
+	}
+	var b []byte
+	for _, a := range message.ParseAddressList(s.head.Value(f)) {
+		if a.Mailbox == "" { // the end of a group
+			continue
+		}
+		if len(b) > 0 {
+			b = append(b, ", "...)
+		}
+		b = appendAddress(b, a)
+	}
+	if text := []byte(message.DecodeWords(string(b))); !bytes.Equal(text, value) {
+		return text
+	}
+	return nil
+}
+
+func appendAddress(b []byte, a message.Address) []byte {
+	addr := a.Mailbox + "@" + a.Host
+	switch {
+	case a.Host == "" || a.Host == message.MissingHost: // the name of a group, or not much of an address
+		addr = a.Mailbox
+	case a.Mailbox == message.MissingMailbox:
+		addr = a.Host
+	}
+	if a.Name == "" {
+		return append(b, addr...)
+	}
+	return append(append(append(append(b, a.Name...), " <"...), addr...), '>')
+}
