@@ -92,6 +92,13 @@ func TestLabelsToOtherDomains(t *testing.T) {
 		t.Errorf("items %q", items)
 	}
 
+	w.change("dn: cn=contact,ou=people," + base + "\nchangetype: modify\nadd: mail\nmail: t@example.org\n") // the certificate names s alone
+	_, err = w.submit("alice", "t@example.org bob", strings.ReplaceAll(secret, "s@", "t@"))
+	w.must(err)
+	if b := w.last().Bodies; len(b) != 1 || w.readers(b[0].Data, "the plan") != "alice bob stranger" || !strings.Contains(letters(b[0])[0], "t@example.org") {
+		t.Errorf("to another address of theirs: %+v", b)
+	}
+
 	_, err = w.submit("alice", "s@example.org bob", strings.Replace(secret, "s@example.org, ", "", 1)) // s is a blind recipient
 	w.must(err)
 	b = w.last().Bodies

@@ -2,6 +2,7 @@ package intake
 
 import (
 	"context"
+	"slices"
 
 	"cmmpd/directory"
 	"cmmpd/internal/mail"
@@ -116,7 +117,8 @@ func (in *Intake) contacts(ctx context.Context, p *passage) error {
 		e, err := in.o.Directory.Lookup(ctx, m.entry.Address)
 		switch {
 		case err == nil:
-			e.Address = m.entry.Address // as the envelope has it
+			e.Aliases = append(slices.Clone(e.Aliases), e.Address) // which their certificate may name
+			e.Address = m.entry.Address                            // as the envelope has it
 			m.entry = e
 		case mail.KindOf(err) != mail.NotFound:
 			return err
