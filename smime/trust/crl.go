@@ -131,6 +131,15 @@ func (r *revocations) entry(c *x509.Certificate) (entry, bool) {
 	return e, ok
 }
 
+// kind is what lists have in common of which a newer one replaces an older.
+func (r *revocations) kind() string {
+	k := r.issuer.key() + "/" + r.scopeDER
+	if r.delta {
+		k += "/delta"
+	}
+	return k
+}
+
 // newer orders lists by date, and within a second by number (RFC 5280, section 5.2.3).
 func newer(a, b *revocations) int {
 	if c := b.made.Compare(a.made); c != 0 {

@@ -72,7 +72,8 @@ func (l *lists) refresh() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	anew := false
-	for _, p := range l.expand() {
+	present := l.expand()
+	for _, p := range present {
 		changed, err := l.load(p)
 		anew = anew || changed
 		switch {
@@ -83,9 +84,33 @@ func (l *lists) refresh() {
 			l.log.Error("a revocation list cannot be read; the last good one stays in use", "file", p, "error", err)
 		}
 	}
-	if anew {
+	if len(l.files) > len(present) && l.forget(present) || anew {
 		l.reindex()
 	}
+}
+
+// forget drops files that have gone, once there are newer lists for all that they hold: an
+// authority's lists may come under a new name each time. The caller holds mu.
+func (l *lists) forget(present []string) (changed bool) {
+	newest := map[string]*revocations{}
+	for _, p := range present {
+		if f := l.files[p]; f != nil {
+			for _, r := range f.lists {
+				if old := newest[r.kind()]; old == nil || newer(r, old) < 0 {
+					newest[r.kind()] = r
+				}
+			}
+		}
+	}
+	for p, f := range l.files {
+		needed := func(r *revocations) bool { return newest[r.kind()] == nil || newer(newest[r.kind()], r) > 0 }
+		if !slices.Contains(present, p) && !slices.ContainsFunc(f.lists, needed) {
+			delete(l.files, p)
+			delete(l.failed, p)
+			changed = true
+		}
+	}
+	return changed
 }
 
 // load reads one file unless it is unchanged. The caller holds mu, or is alone.

@@ -21,9 +21,8 @@ func (v *Verifier) Health() Health {
 	v.lists.refresh()
 	newest := map[string]*revocations{}
 	consider := func(r *revocations) {
-		key := r.issuer.key() + "/" + r.scopeDER
-		if old := newest[key]; !r.delta && (old == nil || newer(r, old) < 0) {
-			newest[key] = r
+		if old := newest[r.kind()]; !r.delta && (old == nil || newer(r, old) < 0) {
+			newest[r.kind()] = r
 		}
 	}
 	v.lists.each(consider)

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -300,6 +301,34 @@ func TestRevocationUnknown(t *testing.T) {
 	}
 	if _, err := New(Options{}); err == nil {
 		t.Error("no anchor did not stop the start")
+	}
+}
+
+// An authority's lists may have a new name each time. What has gone from the folder stays in
+// use until there is a newer one.
+func TestListsUnderNewNames(t *testing.T) {
+	w := newWorld(t)
+	c, b := w.issue(demopki.Spec{CN: "Alice", Address: alice.String()}), Binding{Address: alice}
+	v := w.verifier()
+	if err := os.Remove(filepath.Join(w.dir, "sub.crl")); err != nil {
+		t.Fatal(err)
+	}
+	w.expect(v, c, Encrypt, b, None)
+	for i := range 3 {
+		w.now = w.now.Add(time.Hour)
+		name := fmt.Sprintf("sub-%d.crl", i)
+		w.publish(w.sub, name, 24*time.Hour)
+		w.expect(v, c, Encrypt, b, None)
+		if err := os.Remove(filepath.Join(w.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		w.expect(v, c, Encrypt, b, None)
+	}
+	if n := len(v.lists.files); n != 2 {
+		t.Errorf("%d files in memory", n)
+	}
+	if n := len(v.lists.of(parseName(w.sub.Cert.RawSubject))); n != 1 {
+		t.Errorf("%d lists", n)
 	}
 }
 
