@@ -83,7 +83,7 @@ func newPost(t *testing.T, sk *sink, change func(*Options)) *post {
 			p.must(ks.Generate(slot, n, keys.KindAES256))
 		}
 	}
-	p.o = storage.Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: ks}
+	p.o = storage.Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: ks, HouseEvery: -1} // years pass here, and housekeeping would be done in each of their minutes
 	p.opts = Options{
 		Hostname: "mail.gov.example", Audit: p, LaneKey: []byte("k"), Jitter: func() float64 { return 0 },
 		Routes: []Route{{Domain: "*", Host: "sink.example:25", TLS: Opportunistic}},
