@@ -113,6 +113,8 @@ func TestPublic(t *testing.T) {
 		"127.0.0.1": false, "10.1.2.3": false, "172.16.0.1": false, "192.168.1.1": false, "169.254.169.254": false, "100.64.0.1": false,
 		"0.0.0.0": false, "0.1.2.3": false, "224.0.0.1": false, "255.255.255.255": false, "240.0.0.1": false, "192.0.0.8": false,
 		"::1": false, "::": false, "fe80::1": false, "fc00::1": false, "ff02::1": false, "64:ff9b::7f00:1": false, "2002:7f00:1::": false,
+		"::127.0.0.1": false, "::10.0.0.1": false, "::ffff:0:10.0.0.1": false, "64:ff9b:1::a00:1": false, "2001:0:0a00:1::": false, "fec0::1": false,
+		"2001:db8::1": false, "3fff::1": false, "5f00::1": false, "203.0.113.1": false, "2a00:1450::1": true,
 	} {
 		if got := public(netip.MustParseAddr(ip)); got != want {
 			t.Errorf("%s: %v", ip, got)
