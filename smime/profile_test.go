@@ -116,6 +116,18 @@ func TestSealInEveryProfile(t *testing.T) {
 	}
 }
 
+// TestSharedCertificate: a post and its holder may have one certificate and two clients.
+func TestSharedCertificate(t *testing.T) {
+	w := newProfileWorld(t)
+	us := w.usable("gina", "gina")
+	us[1].GCM, us[1].Transport = false, cms.PKCS1v15
+	sealed := w.seal(plain, SealOptions{Recipients: us})
+	e := w.gw.Inspect(sealed, parse(sealed)).Enveloped
+	if e == nil || e.Cipher != cms.AES256CBC || len(e.Recipients) != 1 || e.Recipients[0].Algorithm != "rsa-pkcs1v15" {
+		t.Errorf("%+v", e)
+	}
+}
+
 // statement is a userSMIMECertificate that id signs.
 func (w *world) statement(id *demopki.Identity, content []byte, caps []cms.Capability, more ...*x509.Certificate) []byte {
 	w.t.Helper()

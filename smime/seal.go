@@ -62,12 +62,17 @@ func (g *Gateway) Seal(raw []byte, x *message.Index, o SealOptions) ([]byte, err
 
 var labelName = regexp.MustCompile(`^[a-z0-9-]{0,64}$`)
 
-// recipients are the certificates to encrypt to, each once.
+// recipients are the certificates to encrypt to, each once. The oldest client of those who
+// share one shall read it.
 func recipients(us []Usable) []cms.RecipientSpec {
 	var out []cms.RecipientSpec
 	for _, u := range us {
-		if !slices.ContainsFunc(out, func(r cms.RecipientSpec) bool { return bytes.Equal(r.Cert.Raw, u.Cert.Raw) }) {
+		i := slices.IndexFunc(out, func(r cms.RecipientSpec) bool { return bytes.Equal(r.Cert.Raw, u.Cert.Raw) })
+		switch {
+		case i < 0:
 			out = append(out, cms.RecipientSpec{Cert: u.Cert, Transport: u.Transport})
+		case u.Transport == cms.PKCS1v15:
+			out[i].Transport = cms.PKCS1v15
 		}
 	}
 	return out
