@@ -48,8 +48,10 @@ type entry struct {
 	reason uint8 // CRLReason
 }
 
-// removeFromCRL is the reason by which a delta list takes a certificate off again.
-const removeFromCRL = 8
+const (
+	onHold        = 6 // the one reason from which a certificate may come back
+	removeFromCRL = 8 // by which a delta list takes a certificate off again
+)
 
 var reasonNames = map[uint8]string{
 	1: "key compromise", 2: "compromise of the authority", 3: "affiliation changed", 4: "superseded",

@@ -87,9 +87,10 @@ func (k *check) revocationOf(p validPath) (fail func() bool, leaf bool) {
 	return nil, !k.ok("revocation", "%s", strings.Join(known, "; "))
 }
 
-// byLists is RFC 5280, section 6.3.3, over the lists at hand, with one departure: delta
-// lists are not combined with their base. That a delta list names a certificate
-// counts, that it does not name it says nothing. online: lists that are not at hand are
+// byLists is RFC 5280, section 6.3.3, over the lists at hand, with two departures. Delta
+// lists are not combined with their base: that a delta list names a certificate
+// counts, that it does not name it says nothing. And of lists by several keys of one
+// authority all are looked at, for each may be complete for its key alone. online: lists that are not at hand are
 // fetched.
 func (k *check) byLists(path []*x509.Certificate, i, nested int, online bool) status {
 	c := path[i]
@@ -99,7 +100,7 @@ func (k *check) byLists(path []*x509.Certificate, i, nested int, online bool) st
 	}
 	issuer := parseName(c.RawIssuer)
 	points = append(points, point{full: []generalName{{form: formDirectory, dir: issuer}}, reasons: allReasons})
-	l := lookup{k: k, path: path, i: i, nested: nested, online: online, done: map[string]bool{}}
+	l := lookup{k: k, path: path, i: i, nested: nested, online: online, done: map[string]bool{}, vouched: map[*x509.Certificate]bool{}}
 	for _, p := range points {
 		if l.point(&p, issuer) {
 			return l.s
@@ -123,7 +124,8 @@ type lookup struct {
 	nested  int
 	online  bool
 	covered reasons
-	done    map[string]bool // scopes of which the newest list was used
+	done    map[string]bool // kinds of lists, by one key, of which the newest was used
+	vouched map[*x509.Certificate]bool
 	s       status
 }
 
@@ -157,8 +159,9 @@ func (l *lookup) candidates(p *point, issuer name) []*revocations {
 	out = slices.Clone(out)
 	urls := p.urls()
 	for _, url := range urls[:min(len(urls), maxPerCert)] {
-		rs, err := l.k.v.remote.list(l.k.context(), url, l.online)
-		if err != nil && l.online {
+		online := l.online && l.covered != allReasons
+		rs, err := l.k.v.remote.list(l.k.context(), url, online)
+		if err != nil && online {
 			l.doubt("the revocation list " + url + " cannot be fetched: " + err.Error())
 		}
 		for _, r := range rs {
@@ -174,26 +177,28 @@ func (l *lookup) candidates(p *point, issuer name) []*revocations {
 	return out
 }
 
-// list uses one list. It returns true when all is known.
+// list uses one list. It returns true when all is known: what one list says of a revocation
+// stands, whatever others do not say, for an authority that changes its key may keep a list
+// for each.
 func (l *lookup) list(r *revocations, p *point) bool {
 	c := l.path[l.i]
-	scope := r.issuer.key() + "/" + r.scopeDER
-	if l.done[scope] {
-		return false
-	}
 	if why := r.speaksFor(c, p); why != "" {
 		l.doubt(why)
 		return false
 	}
-	if covers := p.reasons & r.scope.reasons; covers&^l.covered == 0 {
-		return false
-	}
-	if why := l.signer(r); why != "" {
+	by, why := l.signer(r)
+	if why != "" {
 		l.doubt(why)
 		return false
 	}
-	e, named := r.entry(c)
-	if named && e.reason != removeFromCRL { // however old the list is
+	kind := r.issuer.key() + "/" + r.scopeDER + "/" + string(by.RawSubjectPublicKeyInfo)
+	if l.done[kind] {
+		return false
+	}
+	settled := l.covered == allReasons
+	fresh, words := l.k.v.o.age("the revocation list", r.made, r.next, l.k.now)
+	// However old the list is; only from a hold there is a return, which newer ones tell.
+	if e, named := r.entry(c); named && e.reason != removeFromCRL && (fresh || !settled || e.reason != onHold) {
 		l.s = status{state: revoked, words: revokedWords(e, "list "+r.source), from: Evidence{Certificate: c, Kind: "CRL", Source: r.source, Made: r.made}}
 		return true
 	}
@@ -201,15 +206,16 @@ func (l *lookup) list(r *revocations, p *point) bool {
 		l.doubt("the revocation list is a delta list, which is not combined with its base")
 		return false
 	}
-	fresh, words := l.k.v.o.age("the revocation list", r.made, r.next, l.k.now)
 	if !fresh {
 		l.doubt(words)
 		return false
 	}
-	l.done[scope] = true
-	l.covered |= p.reasons & r.scope.reasons
-	l.fine(r, words)
-	return l.covered == allReasons
+	l.done[kind] = true
+	if covers := p.reasons & r.scope.reasons; covers&^l.covered != 0 {
+		l.covered |= covers
+		l.fine(r, words)
+	}
+	return false
 }
 
 // doubt notes the first reason why nothing is known, as long as nothing is.
@@ -247,12 +253,12 @@ const maxSigners = 8
 // signer finds who signed r and whether they may: the issuer above in the path, or
 // another certificate of that name that leads to the same anchor and is not revoked
 // (RFC 5280, section 6.3.3 (f)).
-func (l *lookup) signer(r *revocations) (why string) {
+func (l *lookup) signer(r *revocations) (by *x509.Certificate, why string) {
 	above := l.path[l.i+1:]
 	for _, c := range above {
 		if parseName(c.RawSubject).key() == r.issuer.key() && r.signedBy(c) {
 			r.confirmed(c)
-			return ""
+			return c, ""
 		}
 	}
 	tried := 0
@@ -265,9 +271,14 @@ func (l *lookup) signer(r *revocations) (why string) {
 			if checkKey(c, b.minBits) != nil || !r.signedBy(c) {
 				continue
 			}
-			if l.k.mayVouch(c, above[len(above)-1], l.nested) {
+			may, known := l.vouched[c]
+			if !known {
+				may = l.k.mayVouch(c, above[len(above)-1], l.nested)
+				l.vouched[c] = may
+			}
+			if may {
 				r.confirmed(c)
-				return ""
+				return c, ""
 			}
 			why = "the signer of the revocation list cannot be believed"
 		}
@@ -275,7 +286,7 @@ func (l *lookup) signer(r *revocations) (why string) {
 	if why == "" {
 		why = "the revocation list is not signed by its issuer"
 	}
-	return why
+	return nil, why
 }
 
 // mayVouch says whether c leads to the anchor and neither it nor what is above it is

@@ -459,3 +459,40 @@ func TestListsAreReadAsTheStandardLibraryDoes(t *testing.T) {
 		sameAsStandard(t, der)
 	}
 }
+
+// An authority with a new key may keep a list for each key, of what that has signed. That one list does not
+// name a certificate is no answer while another does.
+func TestListsByTwoKeys(t *testing.T) {
+	w := newWorld(t)
+	next, err := w.root.NewSub("Sub", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.options.Intermediates = append(w.options.Intermediates, next.Cert)
+	b := Binding{Address: alice}
+	byOld, byNew := w.issue(demopki.Spec{CN: "Alice", Address: alice.String()}), func() *x509.Certificate {
+		id, err := next.Issue(demopki.Spec{CN: "Alice", Address: alice.String()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id.Cert
+	}()
+	w.publish(next, "next.crl", 24*time.Hour)
+	w.expect(w.verifier(), byOld, Encrypt, b, None)
+	w.expect(w.verifier(), byNew, Encrypt, b, None)
+	w.sub.Revoke(byOld)
+	next.Revoke(byNew)
+	for _, first := range []*demopki.CA{w.sub, next} {
+		w.now = w.now.Add(time.Minute)
+		w.publish(first, "first.crl", 24*time.Hour)
+		w.now = w.now.Add(time.Minute)
+		other := next
+		if first == next {
+			other = w.sub
+		}
+		w.publish(other, "other.crl", 24*time.Hour)
+		v := w.verifier()
+		w.expect(v, byOld, Encrypt, b, Revoked)
+		w.expect(v, byNew, Encrypt, b, Revoked)
+	}
+}
