@@ -34,12 +34,20 @@ func (q Quota) exceeded(messages, size uint64, moreMessages, moreSize bool) bool
 	return moreSize && q.Octets > 0 && size > uint64(q.Octets) || moreMessages && q.Messages > 0 && messages > uint64(q.Messages)
 }
 
-// level is the highest threshold that so much has come to, 0 if none.
-func (q *Quotas) level(of Quota, messages, size uint64) int {
+// fallBelow is how many per cent of a quota below a threshold one must come to be warned of it again: whoever saves a draft anew every minute
+// goes over it and back each time. Of a low threshold it is half.
+const fallBelow = 5
+
+// level is the highest threshold that so much has come to, 0 if none; with down, the highest that it has not fallen clearly below.
+func (q *Quotas) level(u Usage, down bool) int {
 	level := 0
 	for _, w := range q.Warn {
-		reached := func(n uint64, limit int64) bool { return limit > 0 && float64(n) >= float64(limit)*float64(w)/100 }
-		if w > level && (reached(size, of.Octets) || reached(messages, of.Messages)) {
+		percent := float64(w)
+		if down {
+			percent -= min(fallBelow, percent/2)
+		}
+		reached := func(n, limit int64) bool { return limit > 0 && float64(n) >= float64(limit)*percent/100 }
+		if w > level && (reached(u.Size, u.Quota.Octets) || reached(u.Messages, u.Quota.Messages)) {
 			level = w
 		}
 	}
@@ -226,7 +234,7 @@ func (k *keeper) keep(h holding) error {
 		return err
 	}
 	w := Warning{Account: h.account.id, Usage: Usage{int64(u.messages), int64(u.size), of}}
-	if u.told, err = k.warn(w, u.told, k.q.level(of, u.messages, u.size)); err != nil {
+	if u.told, err = k.warn(w, u.told); err != nil {
 		return err
 	}
 	k.b.put(keyOf(keyUsage, h.number), u.encode())
@@ -284,7 +292,7 @@ func (k *keeper) keepTotal(t *changedTotal) error {
 	}
 	w := Warning{Department: t.department, Usage: Usage{int64(t.messages), int64(t.size), of}}
 	var err error
-	if t.told, err = k.warn(w, t.told, k.q.level(of, t.messages, t.size)); err != nil {
+	if t.told, err = k.warn(w, t.told); err != nil {
 		return err
 	}
 	if t.messages == 0 {
@@ -296,7 +304,8 @@ func (k *keeper) keepTotal(t *changedTotal) error {
 }
 
 // warn is what has been told from now on. What is due is asked for, until it is told.
-func (k *keeper) warn(w Warning, told, level int) (int, error) {
+func (k *keeper) warn(w Warning, told int) (int, error) {
+	level := k.q.level(w.Usage, false)
 	if t := k.b.tells; t != nil && t.Account == w.Account && t.Department == w.Department {
 		if told >= t.Percent || level < t.Percent {
 			return told, mail.E(mail.Exists, "", nil)
@@ -307,7 +316,7 @@ func (k *keeper) warn(w Warning, told, level int) (int, error) {
 		w.Percent = level
 		k.b.commit.warn = append(k.b.commit.warn, w)
 	}
-	return min(told, level), nil
+	return min(told, k.q.level(w.Usage, true)), nil
 }
 
 // Usage is what the account holds.

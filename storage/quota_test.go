@@ -164,6 +164,44 @@ func TestAccountFromBefore(t *testing.T) {
 	checkClean(t, s)
 }
 
+// TestWarningsAtTheEdge: who goes over a threshold and back again and again is told once.
+func TestWarningsAtTheEdge(t *testing.T) {
+	w := newQuotaWorld(t, Quotas{Account: Quota{Messages: 40}, Warn: []int{1, 50}})
+	for range 19 {
+		w.must(w.deliver(nil, "a@x.example"))
+	}
+	w.must(w.deliver(&Warning{Account: "a", Percent: 1}, "a@x.example"))
+	w.must(w.deliver(&Warning{Account: "a", Percent: 50}, "a@x.example")) // there are 21
+	w.warned = nil
+	for range 3 {
+		w.expunge("a")
+		w.expunge("a")
+		w.must(w.deliver(nil, "a@x.example"))
+		w.must(w.deliver(nil, "a@x.example"))
+	}
+	if len(w.warned) > 0 {
+		t.Errorf("told again: %+v", w.warned)
+	}
+	for range 4 { // to 17, below 45 per cent
+		w.expunge("a")
+	}
+	for range 4 {
+		w.must(w.deliver(nil, "a@x.example"))
+	}
+	if len(w.warned) != 2 || w.warned[0].Percent != 50 {
+		t.Errorf("at 20 and 21: %+v", w.warned)
+	}
+	for range 20 { // to 1, not yet below half a per cent
+		w.expunge("a")
+	}
+	w.warned = nil
+	w.must(w.deliver(nil, "a@x.example"))
+	if len(w.warned) > 0 {
+		t.Errorf("told again: %+v", w.warned)
+	}
+	checkClean(t, w.s)
+}
+
 // TestWarnings: asked for with each change above a threshold until it is told, told once, and again only after it has
 // fallen below. There is always room for a warning.
 func TestWarnings(t *testing.T) {

@@ -4,7 +4,7 @@ package storage
 type usage struct {
 	messages, size uint64
 	department     string // whose total it counts in; "": nobody has said yet
-	told           int    // per cent of its quota that its owner was warned at, and that it has not fallen below since
+	told           int    // per cent of its quota that its owner was warned at, and that it has not fallen clearly below since
 }
 
 func (u usage) encode() []byte {
