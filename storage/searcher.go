@@ -81,6 +81,11 @@ func (w *searcher) loop() {
 	defer close(w.ended)
 	timer := time.NewTimer(time.Hour)
 	for {
+		select {
+		case <-w.quit: // whatever is due
+			return
+		default:
+		}
 		t, wait := w.next()
 		if t.mailbox != nil {
 			w.serve(t)
@@ -121,7 +126,12 @@ func (w *searcher) serve(t searchTask) {
 	switch {
 	case errors.Is(err, errYield): // what it made is tidied later
 		t.due = time.Now().Add(5 * s.o.Search.Rest)
-		w.put(t)
+		m.mu.Lock()
+		if !m.searching {
+			m.searching = true
+			w.put(t)
+		}
+		m.mu.Unlock()
 	case err == nil, errors.Is(err, errStopped), errors.Is(err, errRests), mail.KindOf(err) == mail.Denied: // the account was closed
 	default:
 		s.o.Log.Warn("the search index is not up to date", "error", err)

@@ -324,6 +324,44 @@ func TestSearcher(t *testing.T) {
 	}
 }
 
+// What gives way to a search waits once, however often the mailbox is looked at; and a store that closes waits for none of what is due.
+func TestSearcherQueue(t *testing.T) {
+	ctx := context.Background()
+	s := mustOpen(t, searchStore(t))
+	defer func() { _ = s.Close() }()
+	if err := s.EnsureAccount(ctx, alice, ""); err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.OpenAccount(ctx, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.Close() }()
+	fill(t, a, "INBOX", 0, 20)
+	m := openBox(t, a, "INBOX")
+	w := &searcher{store: s, wake: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{})}
+	look := func() {
+		m.m.mu.Lock()
+		defer m.m.mu.Unlock()
+		w.look(m.m, a.a)
+	}
+	if err := a.a.search.adding.Acquire(ctx, 1); err != nil { // as a search does
+		t.Fatal(err)
+	}
+	w.serve(searchTask{mailbox: m.m, account: a.a})
+	look()
+	if len(w.queue) != 1 {
+		t.Fatalf("%d tasks for one mailbox", len(w.queue))
+	}
+	a.a.search.adding.Release(1)
+	w.queue[0].due = time.Time{}
+	close(w.quit)
+	w.loop()
+	if len(w.queue) != 1 {
+		t.Error("it went on working when the store was closing")
+	}
+}
+
 func uidsOf(m *Mailbox) []uint32 {
 	uids, _, _ := m.UIDs()
 	return uids
