@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sort"
 	"sync"
@@ -317,13 +318,22 @@ func (s *Store) scan(prefix []byte, f func(k, v []byte) error) error {
 
 // scanFrom is scan from a key on.
 func (s *Store) scanFrom(prefix, from []byte, f func(k, v []byte) error) error {
+	return s.scanBatches(prefix, from, math.MaxInt, f)
+}
+
+// scanSome is scan for the first n keys; no more are read.
+func (s *Store) scanSome(prefix []byte, n int, f func(k, v []byte) error) error {
+	return s.scanBatches(prefix, nil, n, f)
+}
+
+func (s *Store) scanBatches(prefix, from []byte, n int, f func(k, v []byte) error) error {
 	var batch []byte
 	var ends []int // in batch, of each key and each value
-	for more := true; more; {
+	for more := true; more && n > 0; n -= len(ends) / 2 {
 		more, batch, ends = false, batch[:0], ends[:0]
 		err := s.kv.View(func(r engine.Reader) error {
 			r.Scan(prefix, from, func(k, v []byte) bool {
-				if len(ends) >= 2*scanBatch || len(batch) >= scanBytes {
+				if len(ends) >= 2*min(n, scanBatch) || len(batch) >= scanBytes {
 					from, more = bytes.Clone(k), true
 					return false
 				}

@@ -200,16 +200,6 @@ func (b *build) forget(x *box, n int, which func(entryRecord) bool) (more bool, 
 	return len(gone) == n && !rest, nil
 }
 
-// scanSome calls f for the first n keys with the prefix.
-func (s *Store) scanSome(prefix []byte, n int, f func(k, v []byte) error) error {
-	return s.scan(prefix, func(k, v []byte) error {
-		if n--; n < 0 {
-			return errEnough
-		}
-		return f(k, v)
-	})
-}
-
 // expireSome removes the deleted messages whose time is over, or that are too many, of all accounts.
 func (s *Store) expireSome(ctx context.Context) error {
 	if s.o.Recover == 0 {
@@ -267,9 +257,6 @@ func (s *Store) someExpired(key mailboxKey) (bool, error) {
 		due = s.expired(r, c.size)
 		return err
 	})
-	if errors.Is(err, errEnough) {
-		err = nil
-	}
 	return due, err
 }
 

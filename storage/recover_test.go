@@ -395,3 +395,39 @@ func TestRestoreWithoutOrigin(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+func TestScanSome(t *testing.T) {
+	s := mustOpen(t, searchStore(t))
+	defer func() { _ = s.Close() }()
+	var ops []engine.Op
+	for n := range uint64(2*scanBatch + 10) {
+		ops = append(ops, engine.Op{Key: keyOf64('?', n), Value: []byte{1}})
+	}
+	s.kv.Apply(ops)
+	for _, n := range []int{0, 1, 3, scanBatch, scanBatch + 1, 2 * scanBatch, 2*scanBatch + 9, 2*scanBatch + 10, 3 * scanBatch} {
+		seen := uint64(0)
+		err := s.scanSome(key0('?'), n, func(k, _ []byte) error {
+			if last64(k) != seen {
+				return fmt.Errorf("key %d in the place of %d", last64(k), seen)
+			}
+			seen++
+			return nil
+		})
+		if want := min(n, len(ops)); err != nil || seen != uint64(want) {
+			t.Errorf("of %d: %d, %v", n, seen, err)
+		}
+	}
+}
+
+// BenchmarkScanSome looks at the first of many records.
+func BenchmarkScanSome(b *testing.B) {
+	s := mustOpen(b, searchStore(b))
+	defer func() { _ = s.Close() }()
+	for n := range uint64(scanBatch) {
+		s.kv.Apply([]engine.Op{{Key: keyOf64('?', n), Value: make([]byte, 40)}})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = s.scanSome(key0('?'), 1, func(_, _ []byte) error { return nil })
+	}
+}
