@@ -8,7 +8,8 @@ type Health struct {
 	// newest; zero where there are none.
 	Next time.Time
 	// Failing is how many lists, responders and issuers' addresses could not be fetched
-	// when that was tried last.
+	// when that was tried last, within twice Options.Refresh: what is in use is tried that
+	// often, and what one stranger's certificate named is forgotten.
 	Failing int
 }
 
@@ -63,8 +64,9 @@ func (m *remote) each(f func(*revocations)) (failing int) {
 		issuers = append(issuers, e)
 	}
 	m.mu.Unlock()
+	now := m.now()
 	count := func(a attempt) {
-		if a.err != nil {
+		if a.err != nil && now.Sub(a.at) <= 2*m.refresh {
 			failing++
 		}
 	}

@@ -373,6 +373,30 @@ func TestReplacedIssuersAreFetched(t *testing.T) {
 	o.expect(v, id.Cert, Encrypt, b, None)
 }
 
+// What one certificate named does not count as failing for ever, but what is in use does.
+func TestFailingIsForgotten(t *testing.T) {
+	o := newOnline(t)
+	c := o.person(func(c *x509.Certificate) { c.IssuingCertificateURL = []string{o.url + "/none.cer"} })
+	o.options.Intermediates = nil
+	v := o.verifier()
+	o.expect(v, c, Sign, Binding{Address: alice}, Stale)
+	if n := v.Health().Failing; n != 1 {
+		t.Errorf("%d", n)
+	}
+	o.now = o.now.Add(3 * time.Hour)
+	if n := v.Health().Failing; n != 0 {
+		t.Errorf("%d after hours", n)
+	}
+	o.options.Intermediates = []*x509.Certificate{o.sub.Cert}
+	v = o.verifier()
+	o.expect(v, o.person(o.withList), Encrypt, Binding{Address: alice}, Stale)
+	o.now = o.now.Add(3 * time.Hour)
+	v.Refresh(context.Background())
+	if n := v.Health().Failing; n != 1 {
+		t.Errorf("%d lists after hours", n)
+	}
+}
+
 // A list that nobody believes does not keep us from asking for another.
 func TestForgedListDoesNotStay(t *testing.T) {
 	o := newOnline(t)
