@@ -99,16 +99,6 @@ func (s *Store) replaceNames(ctx context.Context, a *account) error {
 		}
 		return a.sealText(e, text)
 	}
-	if err := s.scan(keyOf(keyOrigin, a.no()), func(k, v []byte) error {
-		t, err := decodeSealedText(v)
-		if err == nil && lost(t) {
-			t, err = rename("Restored")
-			puts[string(k)] = t.append(nil)
-		}
-		return err
-	}); err != nil {
-		return err
-	}
 	if err := s.scan(keyOf(keyMailbox, a.no()), func(k, v []byte) error {
 		r, err := decodeMailbox(v)
 		if err != nil {
