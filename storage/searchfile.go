@@ -233,7 +233,7 @@ func (a *account) writeSearchFile(ctx context.Context, h searchHeader, write fun
 	if err != nil {
 		return nil, err
 	}
-	err = sf.fill(f, write)
+	err = sf.fill(&fileWriter{f: f, room: s.room}, write)
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = s.o.FS.Rename(temp, sf.name)
 	}
@@ -247,9 +247,9 @@ func (a *account) writeSearchFile(ctx context.Context, h searchHeader, write fun
 }
 
 // fill writes the segment, and the head once the number of messages is known.
-func (sf *searchFile) fill(f durable.File, write func(io.Writer, int64, cipher.AEAD, []byte) (int, error)) error {
+func (sf *searchFile) fill(w *fileWriter, write func(io.Writer, int64, cipher.AEAD, []byte) (int, error)) error {
 	sf.begin = int64(len(sf.encode()))
-	w := &fileWriter{f: f, at: sf.begin}
+	w.at = sf.begin
 	buffered := bufio.NewWriterSize(w, 256<<10)
 	docs, err := write(buffered, sf.begin, sf.aead, sf.bound())
 	if err != nil {
@@ -259,19 +259,23 @@ func (sf *searchFile) fill(f durable.File, write func(io.Writer, int64, cipher.A
 		return err
 	}
 	sf.docs, sf.size = uint32(docs), w.at
-	if _, err := f.WriteAt(sf.encode(), 0); err != nil {
+	if _, err := w.f.WriteAt(sf.encode(), 0); err != nil {
 		return err
 	}
-	return f.Sync()
+	return w.f.Sync()
 }
 
-// fileWriter writes to a file from a place on.
+// fileWriter writes to a file from a place on, where there is room for mail: what is kept free of that is not for the search index either.
 type fileWriter struct {
-	f  durable.File
-	at int64
+	f    durable.File
+	room func(int64) error
+	at   int64
 }
 
 func (w *fileWriter) Write(b []byte) (int, error) {
+	if err := w.room(int64(len(b))); err != nil {
+		return 0, err
+	}
 	n, err := w.f.WriteAt(b, w.at)
 	w.at += int64(n)
 	return n, err

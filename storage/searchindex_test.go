@@ -324,6 +324,47 @@ func TestSearcher(t *testing.T) {
 	}
 }
 
+// Where only the reserve is left the index is not written, and messages are looked into; with room again it is.
+func TestSearchIndexLeavesReserve(t *testing.T) {
+	ctx := context.Background()
+	disk := &smallDisk{}
+	disk.free.Store(1 << 40)
+	o := searchStore(t)
+	o.FS, o.Reserve = disk, 100<<20
+	now := time.Unix(1_800_000_000, 0)
+	o.Now = func() time.Time { return now }
+	s := mustOpen(t, o)
+	defer func() { _ = s.Close() }()
+	if err := s.EnsureAccount(ctx, alice, ""); err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.OpenAccount(ctx, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.Close() }()
+	fill(t, a, "INBOX", 0, 50)
+	m := openBox(t, a, "INBOX")
+	space := func(n int64) {
+		disk.free.Store(n)
+		s.space.mu.Lock()
+		defer s.space.mu.Unlock()
+		s.space.at = time.Time{} // it is asked anew
+	}
+	space(50 << 20)
+	if err := m.index(ctx, uidsOf(m), nil); mail.KindOf(err) != mail.Full || err == nil || len(files(t, o)) > 0 {
+		t.Errorf("into the reserve: %v, %v", files(t, o), err)
+	}
+	if got := counts(t, m, search.AllFields, "own40word", true); got != [3]int{0, 0, 50} {
+		t.Errorf("without an index: %v", got)
+	}
+	space(1 << 40)
+	now = now.Add(retryAfter)
+	if got := counts(t, m, search.AllFields, "own40word", true); got != [3]int{1, 49, 0} {
+		t.Errorf("with room again: %v", got)
+	}
+}
+
 // What gives way to a search waits once, however often the mailbox is looked at; and a store that closes waits for none of what is due.
 func TestSearcherQueue(t *testing.T) {
 	ctx := context.Background()

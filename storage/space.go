@@ -21,7 +21,7 @@ type space struct {
 // spaceAge is how long an answer of the file system counts.
 const spaceAge = time.Second
 
-// room takes n octets for mail out of the space that there is. The error is of kind mail.Full.
+// room takes n octets for mail, or its search index, out of the space that there is. The error is of kind mail.Full.
 func (s *Store) room(n int64) error {
 	if s.o.Reserve < 0 || n == 0 {
 		return nil
