@@ -100,7 +100,7 @@ func (c *Client) Allowed(address string) error {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("scheme %q is not asked", u.Scheme)
 	}
-	if !c.hosts[strings.ToLower(u.Hostname())+":"+port] {
+	if !c.hosts[net.JoinHostPort(strings.ToLower(u.Hostname()), port)] {
 		return fmt.Errorf("the host %q is not among those that may be asked", u.Host)
 	}
 	return nil

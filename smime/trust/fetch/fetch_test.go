@@ -89,9 +89,9 @@ func TestFetch(t *testing.T) {
 }
 
 func TestAllowed(t *testing.T) {
-	c := client(t, Options{Hosts: []string{"CRL.example", "ocsp.example:8080"}})
+	c := client(t, Options{Hosts: []string{"CRL.example", "ocsp.example:8080", "[2606:4700::1]:8080"}})
 	for address, want := range map[string]bool{
-		"http://crl.example/a.crl": true, "https://crl.EXAMPLE/a.crl": true, "http://crl.example:80/": true, "http://ocsp.example:8080/": true,
+		"http://crl.example/a.crl": true, "https://crl.EXAMPLE/a.crl": true, "http://crl.example:80/": true, "http://ocsp.example:8080/": true, "http://[2606:4700::1]:8080/": true, "http://[2606:4700::1]/": false,
 		"http://crl.example:22/": false, "http://ocsp.example/": false, "ldap://crl.example/": false, "file:///etc/passwd": false,
 		"http://crl.example@evil.example/": false, "http://evil.example/?crl.example": false, "http://crl.example.evil.example/": false,
 		"//crl.example/": false, "http:///x": false, "http://%zz": false, "gopher://crl.example:80/": false, "": false,
