@@ -42,7 +42,14 @@ func (w *quotaWorld) deliver(tells *Warning, to ...string) error {
 		b.Entries = append(b.Entries, NewEntry{Account: mail.AccountID(addr.Local), Department: addr.Domain})
 	}
 	_, err := w.s.Deliver(context.Background(), Delivery{Bodies: []Body{b}, Tells: tells})
+	w.settle()
 	return err
+}
+
+// settle returns when all that is due has been warned of: the committer does that when it has let go those who wait.
+func (w *quotaWorld) settle() {
+	w.t.Helper()
+	w.must(w.s.tell(func() error { return nil }))
 }
 
 func (w *quotaWorld) must(err error) {
@@ -93,6 +100,7 @@ func (w *quotaWorld) expunge(id mail.AccountID) {
 	w.must(err)
 	_, err = m.Expunge(ctx, &first)
 	w.must(err)
+	w.settle()
 }
 
 func TestQuotaOfMessages(t *testing.T) {
