@@ -11,7 +11,7 @@ type searchConfig struct {
 	Index    bool `toml:"index"`
 	From     int  `toml:"from-messages" bounds:"1,1000000"`
 	Messages int  `toml:"messages-per-file" bounds:"100,65536"`
-	Memory   size `toml:"memory" bounds:"1MiB,16GiB"`
+	Memory   size `toml:"memory" bounds:"1MiB,2GiB"`
 }
 
 func defaultSearch() searchConfig {
