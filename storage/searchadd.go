@@ -255,12 +255,13 @@ func (x *searchIndex) tidy(ctx context.Context, a *account, p pacer) (err error)
 	gone := x.gone.Swap(0)
 	look := gone >= mergeLeast || now.Unix() >= x.due.Load()
 	x.due.Store(now.Add(goneEvery).Unix())
+	x.untidy.Store(false) // what a search adds from now on may come too late
 	defer func() {
 		if err != nil { // it is done another time
 			x.gone.Add(gone)
 			x.due.Store(0)
+			x.untidy.Store(true)
 		}
-		x.untidy.Store(err != nil)
 	}()
 	var live []uint64
 	for {

@@ -202,7 +202,9 @@ func (x *searchIndex) put(a *account, number uint32, f *searchFile) {
 	if f == nil {
 		return
 	}
-	x.untidy.Store(true)
+	if len(f.replaces) == 0 { // else it is tidying that made it
+		x.untidy.Store(true)
+	}
 	if x.loaded {
 		x.files = append(x.files, f)
 	}

@@ -324,6 +324,51 @@ func TestSearcher(t *testing.T) {
 	}
 }
 
+// pauseFunc is a pacer.
+type pauseFunc func()
+
+func (f pauseFunc) pause() error { f(); return nil }
+
+// What a search adds while files are merged is not forgotten.
+func TestTidyWhileAdding(t *testing.T) {
+	ctx := context.Background()
+	s := mustOpen(t, searchStore(t))
+	defer func() { _ = s.Close() }()
+	if err := s.EnsureAccount(ctx, alice, ""); err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.OpenAccount(ctx, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.Close() }()
+	m := openBox(t, a, "INBOX")
+	for i := range mergeWidth {
+		fill(t, a, "INBOX", 20*i, 20)
+		if err := m.index(ctx, uidsOf(m), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	added := false
+	if err := a.a.search.tidy(ctx, a.a, pauseFunc(func() {
+		if !added {
+			added = true
+			fill(t, a, "INBOX", 1000, 20)
+			if err := m.index(ctx, uidsOf(m), nil); err != nil {
+				t.Error(err)
+			}
+		}
+	})); err != nil {
+		t.Fatal(err)
+	}
+	if !added || !a.a.search.untidy.Load() {
+		t.Error("nobody will look at the new file")
+	}
+	if err := a.a.search.tidy(ctx, a.a, nil); err != nil || a.a.search.untidy.Load() {
+		t.Errorf("nothing to do: %v", err)
+	}
+}
+
 // Where only the reserve is left the index is not written, and messages are looked into; with room again it is.
 func TestSearchIndexLeavesReserve(t *testing.T) {
 	ctx := context.Background()
