@@ -53,7 +53,7 @@ func TestSearchWithIndex(t *testing.T) {
 				answers[i] = append(answers[i], c.line())
 				switch k {
 				case "TEXT zirconium", "BODY zirconium":
-					c.expect("s OK SEARCH completed; of 1 encrypted messages only the headers were searched")
+					c.expect("s OK SEARCH completed; encrypted messages of which only the headers were searched: 1")
 				case "SUBJECT zirconium", "UID 10:20 TEXT zirc":
 					c.expect("s OK SEARCH completed")
 				default:

@@ -79,7 +79,7 @@ func (s *session) search(key *wire.SearchKey) (*results, error) {
 		return nil, err
 	}
 	if q.encrypted > 0 {
-		s.remark = fmt.Sprintf("; of %d encrypted messages only the headers were searched", q.encrypted)
+		s.remark = fmt.Sprintf("; encrypted messages of which only the headers were searched: %d", q.encrypted)
 	}
 	if r.modseqs {
 		if err := s.view.mbox.Settle(); err != nil {
