@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -174,17 +175,24 @@ func TestWritesFail(t *testing.T) {
 	s := newSite(t, "--bench-users", fmt.Sprint(crashUsers))
 	s.prepare(14)
 	l := newLedger()
-	index, segment := s.path("store", "index.db"), s.path("store", "segments", "00000001.seg")
+	index := s.path("store", "index.db")
 	for round, f := range []fault{
 		{"fdatasync", "EIO:when=1", ""},
 		{"fdatasync", "EIO:when=7", ""},
 		{"fdatasync", "EIO:when=20+", ""},
-		{"pwrite64", "EIO:when=3", segment},
+		{"pwrite64", "EIO:when=3", "log"},
 		{"fdatasync", "EIO:when=1", index},
 		{"pwrite64", "EIO:when=1", index},
 		{"pwrite64", "EIO:when=4", index},
 	} {
 		s.load(l, round, 200, func() {
+			if f.path == "log" { // the file that is written to; compaction has begun new ones
+				files, err := filepath.Glob(s.path("store", "segments", "*.seg"))
+				if err != nil || len(files) == 0 {
+					t.Fatal(files, err)
+				}
+				f.path = slices.Max(files)
+			}
 			end := s.inject(strace, f)
 			s.ended()
 			end()
