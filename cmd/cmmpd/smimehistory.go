@@ -66,12 +66,17 @@ func readUses(in io.Reader) (list []use, err error) {
 	return list, lines.Err()
 }
 
-// openInput opens a file, or standard input for "-".
-func openInput(path string) (io.ReadCloser, error) {
+// usesIn is readUses of a file, or of standard input for "-".
+func usesIn(path string) ([]use, error) {
 	if path == "-" {
-		return io.NopCloser(os.Stdin), nil
+		return readUses(os.Stdin)
 	}
-	return os.Open(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readUses(f)
 }
 
 // smimeHistory is "cmmpd smime history": which certificate was used for whom, when.
@@ -89,12 +94,7 @@ func smimeHistory(args []string) error {
 			return usageError{fmt.Errorf("--for: %w", err)}
 		}
 	}
-	in, err := openInput(fs.Arg(0))
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	uses, err := readUses(in)
+	uses, err := usesIn(fs.Arg(0))
 	if err != nil {
 		return err
 	}
@@ -158,12 +158,7 @@ func smimeCounts(args []string) error {
 	if err != nil {
 		return err
 	}
-	in, err := openInput(fs.Arg(0))
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	uses, err := readUses(in)
+	uses, err := usesIn(fs.Arg(0))
 	if err != nil {
 		return err
 	}
