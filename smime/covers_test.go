@@ -21,7 +21,7 @@ func encryptedTo(w *world, c cms.Cipher, certs ...*x509.Certificate) Protection 
 	}
 	der, err := cms.Encrypt(rand.Reader, c, cms.Data, to, []byte("Content-Type: text/plain\r\n\r\nbody"))
 	w.must(err)
-	raw := assemble(nil, []field{{"from", []byte("From: alice@works.gov.example\r\n")}}, c, der)
+	raw := assembled(nil, []field{{"from", []byte("From: alice@works.gov.example\r\n")}}, c, der)
 	p := w.gw.Inspect(raw, parse(raw))
 	if p.Kind != Encrypted {
 		w.t.Fatalf("%+v", p)

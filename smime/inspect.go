@@ -2,7 +2,6 @@ package smime
 
 import (
 	"bytes"
-	"encoding/base64"
 	"errors"
 	"slices"
 	"strings"
@@ -170,21 +169,4 @@ func body(raw []byte, p *message.Part) ([]byte, error) {
 		return b, nil
 	}
 	return message.DecodeTransfer(b, p.Encoding)
-}
-
-func strictBase64(b []byte) ([]byte, error) {
-	clean := make([]byte, 0, len(b))
-	for len(b) > 0 {
-		i := bytes.IndexAny(b, "\r\n\t ")
-		if i < 0 {
-			i = len(b)
-		}
-		clean = append(clean, b[:i]...)
-		b = b[min(i+1, len(b)):]
-	}
-	n, err := base64.StdEncoding.Decode(clean, clean)
-	if err != nil {
-		return nil, errors.New("the body is not base64")
-	}
-	return clean[:n], nil
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -53,11 +52,13 @@ func (g *Gateway) Seal(raw []byte, x *message.Index, o SealOptions) ([]byte, err
 		return nil, mail.E(mail.Internal, "", err)
 	}
 	cipher := CipherFor(o.Recipients)
-	der, err := cms.Encrypt(g.o.Rand, cipher, cms.Data, recipients(o.Recipients), entity...)
+	sealed, err := g.assemble(f.trace, outer, cipher, func(place func(int) []byte) error {
+		return cms.EncryptTo(place, g.o.Rand, cipher, cms.Data, recipients(o.Recipients), entity)
+	})
 	if err != nil {
 		return nil, mail.E(mail.Internal, "", fmt.Errorf("encrypting: %w", err))
 	}
-	return assemble(f.trace, outer, cipher, der), nil
+	return sealed, nil
 }
 
 var labelName = regexp.MustCompile(`^[a-z0-9-]{0,64}$`)
@@ -79,16 +80,16 @@ func recipients(us []Usable) []cms.RecipientSpec {
 }
 
 // payload is the cryptographic payload of RFC 9788: the protected header, what
-// describes the body, and the body. It comes in pieces: the body is not copied.
-func (g *Gateway) payload(raw []byte, x *message.Index, f fields, protected []byte) ([][]byte, error) {
-	content := raw[x.Root.BodyStart:x.Root.BodyEnd]
+// describes the body, and the body, which is not copied.
+func (g *Gateway) payload(raw []byte, x *message.Index, f fields, protected []byte) (cms.Content, error) {
+	body := content(raw[x.Root.BodyStart:x.Root.BodyEnd])
 	if !hasBinary(x.Root) {
-		content = canonical(content)
+		body = canonicalContent(raw[x.Root.BodyStart:x.Root.BodyEnd])
 	}
 	var b bytes.Buffer
 	b.Write(protected)
 	if cryptographic(x.Root) {
-		return g.wrapped(&b, f, content)
+		return g.wrapped(&b, f, body)
 	}
 	if !f.hasType() {
 		f.content = append(f.content, field{"content-type", []byte("Content-Type: text/plain\r\n")})
@@ -106,14 +107,14 @@ func (g *Gateway) payload(raw []byte, x *message.Index, f fields, protected []by
 		b.Write(withHP(value, x.Root))
 	}
 	b.WriteString("\r\n")
-	return [][]byte{b.Bytes(), content}, nil
+	return parts{content(b.Bytes()), body}, nil
 }
 
 // wrapped puts an entity that its author's client protected, byte for byte, into a
 // multipart that bears the protected header. Were the fields put into the entity's own
 // header, readers of RFC 9788 would look for them within its signature, where they
 // are not, and our domain's signature could not cover them.
-func (g *Gateway) wrapped(b *bytes.Buffer, f fields, content []byte) ([][]byte, error) {
+func (g *Gateway) wrapped(b *bytes.Buffer, f fields, body cms.Content) (cms.Content, error) {
 	boundary, err := g.boundary()
 	if err != nil {
 		return nil, err
@@ -123,7 +124,7 @@ func (g *Gateway) wrapped(b *bytes.Buffer, f fields, content []byte) ([][]byte, 
 		b.Write(c.raw)
 	}
 	b.WriteString("\r\n")
-	return [][]byte{b.Bytes(), content, []byte("\r\n--" + boundary + "--\r\n")}, nil
+	return parts{content(b.Bytes()), body, content([]byte("\r\n--" + boundary + "--\r\n"))}, nil
 }
 
 // cryptographic says whether p is itself a layer of protection, S/MIME or OpenPGP.
@@ -140,7 +141,7 @@ func hasBinary(p *message.Part) bool {
 // (RFC 8551, section 3.5.3), or application/pkcs7-mime (section 3.5.2) where readers that
 // mend line ends would break the signature. Without an authority, or without a sender
 // to vouch for, the payload stays as it is.
-func (g *Gateway) sign(payload [][]byte, sender mail.Address, opaque bool) ([][]byte, error) {
+func (g *Gateway) sign(payload cms.Content, sender mail.Address, opaque bool) (cms.Content, error) {
 	s, ok := g.o.Signers(sender.Domain)
 	if sender.IsZero() || !ok {
 		return payload, nil
@@ -150,35 +151,35 @@ func (g *Gateway) sign(payload [][]byte, sender mail.Address, opaque bool) ([][]
 	if !r.Usable {
 		return nil, fmt.Errorf("the certificate of %s cannot be used: %w", authority, lastStep(r))
 	}
-	sig, err := cms.Sign(g.o.Rand, !opaque, []cms.SignerSpec{s}, cms.SignOptions{
+	sig, err := cms.SignContent(g.o.Rand, !opaque, []cms.SignerSpec{s}, cms.SignOptions{
 		Time:         g.o.Now().UTC(),
 		Certificates: between(r.Path),
-	}, payload...)
+	}, payload)
 	if err != nil {
 		return nil, fmt.Errorf("signing for %s: %w", sender.Domain, err)
 	}
 	if opaque {
-		return [][]byte{appendBase64([]byte("Content-Type: application/pkcs7-mime; smime-type=signed-data;\r\n name=\"smime.p7m\"\r\n"+
-			"Content-Transfer-Encoding: base64\r\n"+
-			"Content-Disposition: attachment; filename=\"smime.p7m\"\r\n\r\n"), sig)}, nil
+		head := "Content-Type: application/pkcs7-mime; smime-type=signed-data;\r\n name=\"smime.p7m\"\r\n" +
+			"Content-Transfer-Encoding: base64\r\n" +
+			"Content-Disposition: attachment; filename=\"smime.p7m\"\r\n\r\n"
+		return parts{content([]byte(head)), base64Text{sig, g.lines}}, nil
 	}
 	return g.detached(payload, sig, micalg(s.Cert))
 }
 
 // detached is multipart/signed of a payload and its signature.
-func (g *Gateway) detached(payload [][]byte, sig []byte, micalg string) ([][]byte, error) {
+func (g *Gateway) detached(payload, sig cms.Content, micalg string) (cms.Content, error) {
 	boundary, err := g.boundary()
 	if err != nil {
 		return nil, err
 	}
 	head := fmt.Sprintf("Content-Type: multipart/signed; protocol=\"application/pkcs7-signature\";\r\n micalg=%s; boundary=%q\r\n\r\n--%s\r\n",
 		micalg, boundary, boundary)
-	tail := appendBase64([]byte("\r\n--"+boundary+"\r\n"+
-		"Content-Type: application/pkcs7-signature; name=\"smime.p7s\"\r\n"+
-		"Content-Transfer-Encoding: base64\r\n"+
-		"Content-Disposition: attachment; filename=\"smime.p7s\"\r\n\r\n"), sig)
-	tail = fmt.Appendf(tail, "\r\n--%s--\r\n", boundary)
-	return append(append([][]byte{[]byte(head)}, payload...), tail), nil
+	second := "\r\n--" + boundary + "\r\n" +
+		"Content-Type: application/pkcs7-signature; name=\"smime.p7s\"\r\n" +
+		"Content-Transfer-Encoding: base64\r\n" +
+		"Content-Disposition: attachment; filename=\"smime.p7s\"\r\n\r\n"
+	return parts{content([]byte(head)), payload, content([]byte(second)), base64Text{sig, g.lines}, content([]byte("\r\n--" + boundary + "--\r\n"))}, nil
 }
 
 // between are the authorities of a path that a verifier may lack.
@@ -215,39 +216,32 @@ func (g *Gateway) boundary() (string, error) {
 	return "=_" + hex.EncodeToString(b[:]), nil
 }
 
-// assemble is the sealed message.
-func assemble(trace []byte, outer []field, cipher cms.Cipher, der []byte) []byte {
+// assemble is the sealed message. encrypt gets one buffer for its DER: the end of the message itself,
+// where the DER then becomes base64. So there is never a second copy.
+func (g *Gateway) assemble(trace []byte, outer []field, cipher cms.Cipher, encrypt func(place func(int) []byte) error) ([]byte, error) {
 	kind := "enveloped-data"
 	if cipher.Authenticated() {
 		kind = "authEnveloped-data" // RFC 8551, section 3.2.2
 	}
-	content := "MIME-Version: 1.0\r\n" +
-		"Content-Type: application/pkcs7-mime; smime-type=" + kind + ";\r\n name=\"smime.p7m\"\r\n" +
-		"Content-Transfer-Encoding: base64\r\n" +
-		"Content-Disposition: attachment; filename=\"smime.p7m\"\r\n\r\n"
-	n := len(trace) + len(content) + base64Len(len(der))
+	head := bytes.Clone(trace)
 	for _, o := range outer {
-		n += len(o.raw)
+		head = append(head, o.raw...)
 	}
-	out := append(make([]byte, 0, n), trace...)
-	for _, o := range outer {
-		out = append(out, o.raw...)
+	head = append(head, "MIME-Version: 1.0\r\n"+
+		"Content-Type: application/pkcs7-mime; smime-type="+kind+";\r\n name=\"smime.p7m\"\r\n"+
+		"Content-Transfer-Encoding: base64\r\n"+
+		"Content-Disposition: attachment; filename=\"smime.p7m\"\r\n\r\n"...)
+	var out []byte
+	n := 0
+	err := encrypt(func(size int) []byte {
+		n = size
+		out = make([]byte, len(head)+base64Len(n))
+		copy(out, head)
+		return out[len(out)-n:]
+	})
+	if err != nil {
+		return nil, err
 	}
-	return appendBase64(append(out, content...), der)
-}
-
-// lineBytes make one line of 76 characters of base64 (RFC 2045, section 6.8).
-const lineBytes = 57
-
-func base64Len(n int) int { return (n+2)/3*4 + (n+lineBytes-1)/lineBytes*2 }
-
-func appendBase64(out, b []byte) []byte {
-	out = slices.Grow(out, base64Len(len(b)))
-	for len(b) > 0 {
-		n := min(lineBytes, len(b))
-		out = base64.StdEncoding.AppendEncode(out, b[:n])
-		out = append(out, '\r', '\n')
-		b = b[n:]
-	}
-	return out
+	g.lines.inPlace(out[len(head):], n)
+	return out, nil
 }

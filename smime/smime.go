@@ -34,7 +34,8 @@ type Options struct {
 // Gateway seals, inspects, opens and verifies. It keeps no message and may be used by
 // several goroutines at once.
 type Gateway struct {
-	o Options
+	o     Options
+	lines *encoder
 }
 
 // New makes a Gateway.
@@ -51,7 +52,7 @@ func New(o Options) *Gateway {
 	if o.Signers == nil {
 		o.Signers = func(string) (cms.SignerSpec, bool) { return cms.SignerSpec{}, false }
 	}
-	return &Gateway{o: o}
+	return &Gateway{o, newEncoder()}
 }
 
 // Candidate is a person or post with what the directory says about them.

@@ -33,7 +33,7 @@ func (w *world) victim(name string) *victim {
 // try opens a changed message: it does not open, or it is as it was, or its signature does not pass.
 func (v *victim) try(der []byte, what string, at int) {
 	v.w.t.Helper()
-	raw := assemble(nil, []field{{"from", []byte("From: alice@works.gov.example\r\n")}}, cms.AES256GCM, der)
+	raw := assembled(nil, []field{{"from", []byte("From: alice@works.gov.example\r\n")}}, cms.AES256GCM, der)
 	o, err := v.w.gw.Open(raw, parse(raw), v.k)
 	switch {
 	case err != nil && mail.KindOf(err) != mail.Invalid:

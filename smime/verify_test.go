@@ -25,9 +25,12 @@ func signedBy(w *world, header, content string, ids ...*demopki.Identity) string
 	}
 	sig, err := cms.Sign(rand.Reader, true, specs, cms.SignOptions{Time: time.Now(), Certificates: []*x509.Certificate{w.sub.Cert}}, []byte(content))
 	w.must(err)
-	entity, err := w.gw.detached([][]byte{[]byte(content)}, sig, "sha-256")
+	entity, err := w.gw.detached(cms.Pieces{[]byte(content)}, cms.Pieces{sig}, "sha-256")
 	w.must(err)
-	return header + string(bytes.Join(entity, nil))
+	b := bytes.NewBufferString(header)
+	_, err = entity.WriteTo(b)
+	w.must(err)
+	return b.String()
 }
 
 func TestVerify(t *testing.T) {
@@ -225,7 +228,7 @@ func TestOpenUnverified(t *testing.T) {
 	} {
 		der, err := cms.Encrypt(rand.Reader, cms.AES256CBC, cms.Data, to, []byte(c.entity))
 		w.must(err)
-		raw := assemble(nil, []field{{"from", []byte("From: " + c.author + "@health.gov.example\r\n")}}, cms.AES256CBC, der)
+		raw := assembled(nil, []field{{"from", []byte("From: " + c.author + "@health.gov.example\r\n")}}, cms.AES256CBC, der)
 		o := w.open(raw, "carol")
 		if o.Signature.Status != c.want || o.Protected || string(o.Entity) != c.entity {
 			t.Errorf("%s: %+v", name, o.Signature)
@@ -242,7 +245,7 @@ func TestOpenUnverified(t *testing.T) {
 	for i := len(der) - 1; i > len(der)-64; i-- {
 		bad := bytes.Clone(der)
 		bad[i] ^= 0x80
-		raw := assemble(nil, nil, cms.AES256CBC, bad)
+		raw := assembled(nil, nil, cms.AES256CBC, bad)
 		o, err := w.gw.Open(raw, parse(raw), w.opener("carol"))
 		if err == nil {
 			if o.Signature.Status == Pass {
@@ -309,7 +312,7 @@ func TestOpenCompressed(t *testing.T) {
 	} {
 		der, err := cms.Encrypt(rand.Reader, cms.AES256GCM, cms.Data, []cms.RecipientSpec{{Cert: carol.Cert}}, []byte(c.entity))
 		w.must(err)
-		o := w.open(assemble(nil, []field{{"from", []byte("From: carol@health.gov.example\r\n")}}, cms.AES256GCM, der), "carol")
+		o := w.open(assembled(nil, []field{{"from", []byte("From: carol@health.gov.example\r\n")}}, cms.AES256GCM, der), "carol")
 		if o.Signature.Status != c.status || strings.Contains(string(o.Inner), "marker") != (name != "twice: one is enough") {
 			t.Errorf("%s: %+v, %q", name, o.Signature, o.Inner)
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -201,3 +202,23 @@ func crlf(s string) string {
 
 // pemOf is the certificate of the authority that issued everyone's.
 func pemOf(w *world) []byte { return demopki.CertPEM(w.sub.Cert) }
+
+// assembled is a message of the given DER.
+func assembled(trace []byte, outer []field, cipher cms.Cipher, der []byte) []byte {
+	raw, err := (&Gateway{lines: newEncoder()}).assemble(trace, outer, cipher, func(place func(int) []byte) error {
+		copy(place(len(der)), der)
+		return nil
+	})
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
+
+func appendBase64(out, b []byte) []byte {
+	e, at, size := newEncoder(), len(out), base64Len(len(b))
+	out = slices.Grow(out, size)[:at+size]
+	copy(out[at+size-len(b):], b)
+	e.inPlace(out[at:], len(b))
+	return out
+}

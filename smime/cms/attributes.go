@@ -262,11 +262,9 @@ func checkCertID(v []byte, h crypto.Hash, c *x509.Certificate) error {
 	return nil
 }
 
-func sum(h crypto.Hash, content ...[]byte) []byte {
+func sum(h crypto.Hash, content []byte) []byte {
 	d := h.New()
-	for _, b := range content {
-		d.Write(b)
-	}
+	d.Write(content)
 	return d.Sum(nil)
 }
 

@@ -238,3 +238,8 @@ func FuzzBER(f *testing.F) {
 		_, _ = ContentType(b)
 	})
 }
+
+// contentInfo wraps the content of a ContentInfo.
+func contentInfo(id OID, content pieces) pieces {
+	return wrap(derSequence, pieces{id.der()}, wrap(derExplicit, content))
+}

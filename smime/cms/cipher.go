@@ -1,6 +1,7 @@
 package cms
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/des" // to read old mail, when policy says so
@@ -183,8 +184,11 @@ func (c contentCipher) block(key []byte) (cipher.Block, error) {
 	return aes.NewCipher(key)
 }
 
-// padded is the size of n bytes with CBC padding.
-func padded(n int) int { return n + aes.BlockSize - n%aes.BlockSize }
+// padding is what follows n bytes (RFC 5652, section 6.3).
+func padding(n int) []byte {
+	size := aes.BlockSize - n%aes.BlockSize
+	return bytes.Repeat([]byte{byte(size)}, size)
+}
 
 // sealCBC encrypts buf, which holds padded content, in place.
 func (c contentCipher) sealCBC(key, buf []byte) error {

@@ -125,11 +125,6 @@ func openContentInfo(ber []byte, lim Limits) (OID, *reader, error) {
 	return id, content, info.end()
 }
 
-// contentInfo wraps the content of a ContentInfo.
-func contentInfo(id OID, content pieces) pieces {
-	return wrap(derSequence, pieces{id.der()}, wrap(derExplicit, content))
-}
-
 func notA(want string, got OID) error {
 	return mail.E(mail.Unsupported, "the S/MIME structure is of another kind", errors.New("want "+want+", got "+string(got)))
 }

@@ -52,8 +52,7 @@ func derived(t testing.TB, c Cipher, plain []byte, to *person) []byte {
 	}
 	alg := algorithm{oidCEKHKDFSHA256, cc.derive}.der()
 	if !c.Authenticated() {
-		n := padded(len(plain)) - len(plain)
-		buf := append(bytes.Clone(plain), bytes.Repeat([]byte{byte(n)}, n)...)
+		buf := append(bytes.Clone(plain), padding(len(plain))...)
 		cipher.NewCBCEncrypter(b, cc.iv).CryptBlocks(buf, buf)
 		return contentInfo(EnvelopedData, pieces{tlv(derSequence, small(2), tlv(derSet, ri), tlv(derSequence, Data.der(), alg, tlv(derContext, buf)))}).join()
 	}

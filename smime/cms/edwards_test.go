@@ -173,7 +173,8 @@ func agreedMessage(t testing.TB, a agreement, curve ecdh.Curve, to *ecdh.PublicK
 		tlv(derExplicit, tlv(derExplicit|1, algorithm{a.kind, nil}.der(), tlv(derBitString, append([]byte{0}, point...)))),
 		ukm, algorithm{a.scheme, a.wrap.der()}.der(),
 		tlv(derSequence, tlv(derSequence, tlv(derExplicit, tlv(derOctetString, cert.SubjectKeyId)), tlv(derOctetString, wrapped))))
-	der, err = encryptCBC(nil, AES256CBC, key, Data, pieces{plain}, pieces{small(2), tlv(derSet, ri)})
+	place := func(size int) []byte { der = make([]byte, size); return der }
+	err = encryptCBC(place, nil, AES256CBC, key, Data, Pieces{plain}, pieces{small(2), tlv(derSet, ri)})
 	if err != nil {
 		t.Fatal(err)
 	}

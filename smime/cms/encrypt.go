@@ -31,99 +31,112 @@ type RecipientSpec struct {
 	Transport KeyTransport // only for RSA
 }
 
-// Encrypt encrypts plain, which may come in pieces, with a fresh key to all recipients, each named by issuer and
-// serial number, and returns the DER of a ContentInfo: EnvelopedData for an AES-CBC
+// Encrypt is EncryptTo of what lies in memory, and returns the DER.
+func Encrypt(rnd io.Reader, c Cipher, contentType OID, to []RecipientSpec, plain ...[]byte) (der []byte, err error) {
+	err = EncryptTo(func(size int) []byte { der = make([]byte, size); return der }, rnd, c, contentType, to, Pieces(plain))
+	if err != nil {
+		return nil, err
+	}
+	return der, nil
+}
+
+// EncryptTo encrypts plain with a fresh key to all recipients, each named by issuer and
+// serial number. It asks place once for a buffer of the size that the DER will have, copies plain into it,
+// encrypts it there, and so leaves the DER of a ContentInfo: EnvelopedData for an AES-CBC
 // cipher, AuthEnvelopedData for AES-GCM. Elliptic-curve keys get the content key by
 // ephemeral ECDH, the KDF's digest as strong as the curve, and AES-256 key wrap. rnd
 // gives the content key and IV; nil is crypto/rand. Ephemeral keys and the padding of
 // RSA come from the system in any case.
 //
-// Errors are of kind Invalid (no recipient, a key that may not be used) or Internal.
-func Encrypt(rnd io.Reader, c Cipher, contentType OID, to []RecipientSpec, plain ...[]byte) (der []byte, err error) {
+// Errors are of kind Invalid (no recipient, a key that may not be used) or Internal. After one
+// the buffer holds nothing of plain.
+func EncryptTo(place func(size int) []byte, rnd io.Reader, c Cipher, contentType OID, to []RecipientSpec, plain Content) error {
 	if c.KeySize() == 0 || c == TripleDES {
-		return nil, mail.E(mail.Unsupported, "the cipher is not supported", nil)
+		return mail.E(mail.Unsupported, "the cipher is not supported", nil)
 	}
 	if len(to) == 0 || contentType.der() == nil {
-		return nil, mail.E(mail.Invalid, "no recipient to encrypt to", nil)
+		return mail.E(mail.Invalid, "no recipient to encrypt to", nil)
 	}
 	key, err := randomBytes(rnd, c.KeySize())
 	if err != nil {
-		return nil, mail.E(mail.Internal, "", err)
+		return mail.E(mail.Internal, "", err)
 	}
 	defer clear(key)
 	recipients, version := make([][]byte, len(to)), byte(0)
 	for i, spec := range to {
 		if err := checkCertificate(spec.Cert); err != nil {
-			return nil, mail.E(mail.Invalid, "a recipient's key cannot be used", err)
+			return mail.E(mail.Invalid, "a recipient's key cannot be used", err)
 		}
 		var agree bool
 		recipients[i], agree, err = spec.encryptKey(key)
 		switch {
 		case errors.Is(err, errKeyKind):
-			return nil, mail.E(mail.Invalid, "a recipient's key cannot be used", err)
+			return mail.E(mail.Invalid, "a recipient's key cannot be used", err)
 		case err != nil:
-			return nil, mail.E(mail.Internal, "", fmt.Errorf("encrypt content key: %w", err))
+			return mail.E(mail.Internal, "", fmt.Errorf("encrypt content key: %w", err))
 		}
 		if agree {
 			version = 2 // RFC 5652, section 6.1
 		}
 	}
 	if c.Authenticated() {
-		der, err = encryptGCM(rnd, c, key, contentType, plain, setOf(derSet, recipients))
+		err = encryptGCM(place, rnd, c, key, contentType, plain, setOf(derSet, recipients))
 	} else {
-		der, err = encryptCBC(rnd, c, key, contentType, plain, pieces{small(version), setOf(derSet, recipients)})
+		err = encryptCBC(place, rnd, c, key, contentType, plain, pieces{small(version), setOf(derSet, recipients)})
 	}
 	if err != nil {
-		return nil, mail.E(mail.Internal, "", fmt.Errorf("encrypt content: %w", err))
+		return mail.E(mail.Internal, "", fmt.Errorf("encrypt content: %w", err))
 	}
-	return der, nil
+	return nil
 }
 
-// encryptCBC makes an EnvelopedData that begins with head. The padding is that of RFC
-// 5652, section 6.3.
-func encryptCBC(rnd io.Reader, c Cipher, key []byte, contentType OID, plain, head pieces) ([]byte, error) {
+// encryptCBC makes an EnvelopedData that begins with head.
+func encryptCBC(place func(int) []byte, rnd io.Reader, c Cipher, key []byte, contentType OID, plain Content, head pieces) error {
 	iv, err := randomBytes(rnd, aes.BlockSize)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	cc := contentCipher{Cipher: c, iv: iv}
-	size := padded(plain.size())
-	padding := make([]byte, size-plain.size())
-	for i := range padding {
-		padding[i] = byte(len(padding))
-	}
-	content := wrap(derSequence, pieces{contentType.der(), cc.algorithm().der()}, wrap(derContext, plain, pieces{padding}))
-	out := contentInfo(EnvelopedData, wrap(derSequence, head, content)).join()
-	if err := cc.sealCBC(key, out[len(out)-size:]); err != nil {
-		clear(out) // it holds the plain text
-		return nil, err
-	}
-	return out, nil
+	padded := frame{content: plain, tail: padding(plain.Size())}
+	der := frame{content: padded}.wrap(derContext, nil, nil).wrap(derSequence, pieces{contentType.der(), cc.algorithm().der()}, nil).
+		wrap(derSequence, head, nil).inContentInfo(EnvelopedData)
+	return der.encrypt(place, func(content, _ []byte) error { return cc.sealCBC(key, content) })
 }
 
 // encryptGCM makes an AuthEnvelopedData.
-func encryptGCM(rnd io.Reader, c Cipher, key []byte, contentType OID, plain pieces, recipients []byte) ([]byte, error) {
+func encryptGCM(place func(int) []byte, rnd io.Reader, c Cipher, key []byte, contentType OID, plain Content, recipients []byte) error {
 	nonce, err := randomBytes(rnd, gcmNonce)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	cc := contentCipher{Cipher: c, iv: nonce, tagSize: gcmTag}
-	var attrs pieces
+	var behind pieces
 	var aad []byte
 	if contentType != Data { // RFC 5083, section 2.1
 		contentTypeAttr := attribute(oidAttrContentType, contentType.der())
 		aad = setOf(derSet, [][]byte{contentTypeAttr})
-		attrs = pieces{setOf(derExplicit|1, [][]byte{contentTypeAttr})}
+		behind = pieces{setOf(derExplicit|1, [][]byte{contentTypeAttr})}
 	}
-	content := wrap(derSequence, pieces{contentType.der(), cc.algorithm().der()}, wrap(derContext, plain))
-	tail := append(attrs, tlv(derOctetString, make([]byte, gcmTag))) // what follows the content
-	out := contentInfo(AuthEnvelopedData, wrap(derSequence, pieces{small(0), recipients}, content, tail)).join()
-	end := len(out) - tail.size()
-	if err := cc.sealGCM(key, out[end-plain.size():end], out[len(out)-gcmTag:], aad); err != nil {
+	behind = append(behind, tlv(derOctetString, make([]byte, gcmTag)))
+	der := frame{content: plain}.wrap(derContext, nil, nil).wrap(derSequence, pieces{contentType.der(), cc.algorithm().der()}, nil).
+		wrap(derSequence, pieces{small(0), recipients}, behind).inContentInfo(AuthEnvelopedData)
+	return der.encrypt(place, func(content, tail []byte) error {
+		return cc.sealGCM(key, content, tail[len(tail)-gcmTag:], aad)
+	})
+}
+
+// encrypt writes f to where place says and has its content encrypted there by seal, which is also
+// given what stands behind it.
+func (f frame) encrypt(place func(int) []byte, seal func(content, tail []byte) error) error {
+	out := place(f.Size())
+	content, err := f.place(out)
+	if err == nil {
+		err = seal(content, out[len(out)-len(f.tail):])
+	}
+	if err != nil {
 		clear(out) // it holds the plain text
-		return nil, err
 	}
-	return out, nil
+	return err
 }
 
 // encryptKey makes the RecipientInfo for one recipient and says whether it is a

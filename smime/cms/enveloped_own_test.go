@@ -136,8 +136,9 @@ func TestKeyAgreeForSeveral(t *testing.T) {
 		a := agreement{scheme: scheme, wrap: wrap, ukm: []byte("keying material")}
 		key := make([]byte, 32)
 		ri := keyAgreeOf(t, a, key, ecdh.P256(), carol.cert, henry.cert)
-		der, err := encryptCBC(nil, AES256CBC, key, Data, pieces{plain}, pieces{small(2), tlv(derSet, ri)})
-		if err != nil {
+		var der []byte
+		place := func(size int) []byte { der = make([]byte, size); return der }
+		if err := encryptCBC(place, nil, AES256CBC, key, Data, Pieces{plain}, pieces{small(2), tlv(derSet, ri)}); err != nil {
 			t.Fatal(err)
 		}
 		e, err := ParseEnveloped(der, Limits{})

@@ -31,15 +31,24 @@ type SignOptions struct {
 	Label        *SecurityLabel      // the ESS security label; nil: left out
 }
 
-// Sign signs content, which may come in pieces, and returns the DER of ContentInfo(SignedData), without the
-// content if detached. RSA keys sign with SHA-256; ECDSA keys with the digest of their
+// Sign is SignContent of what lies in memory, and returns the DER in one piece.
+func Sign(rnd io.Reader, detached bool, signers []SignerSpec, o SignOptions, content ...[]byte) ([]byte, error) {
+	der, err := SignContent(rnd, detached, signers, o, Pieces(content))
+	if err != nil {
+		return nil, err
+	}
+	return bytesOf(der)
+}
+
+// SignContent signs content and returns the DER of ContentInfo(SignedData), without the
+// content if detached; else the DER reads it from content whenever it is written. RSA keys sign with SHA-256; ECDSA keys with the digest of their
 // curve's size; Ed25519 keys with SHA-512 (RFC 8419, section 3). Each signature covers content-type,
 // message-digest, signing-time, signingCertificateV2, SMIMECapabilities and the ESS security
 // label. rnd is for the keys; nil is crypto/rand.
 //
 // Errors are of kind Invalid (no signer, a key that may not be used, a label that is
-// none), or what the key itself said.
-func Sign(rnd io.Reader, detached bool, signers []SignerSpec, o SignOptions, content ...[]byte) (der []byte, err error) {
+// none), or what the key or the content itself said.
+func SignContent(rnd io.Reader, detached bool, signers []SignerSpec, o SignOptions, content Content) (Content, error) {
 	if o.ContentType == "" {
 		o.ContentType = Data
 	}
@@ -47,12 +56,18 @@ func Sign(rnd io.Reader, detached bool, signers []SignerSpec, o SignOptions, con
 		return nil, mail.E(mail.Invalid, "no signer", nil)
 	}
 	var digests, infos, certs [][]byte
+	made := map[crypto.Hash][]byte{}
 	for _, s := range signers {
 		h, err := s.hash()
 		if err != nil {
 			return nil, mail.E(mail.Invalid, "the signing key cannot be used", err)
 		}
-		info, err := s.sign(cryptoRand(rnd), h, sum(h, content...), o)
+		if made[h] == nil {
+			if made[h], err = digestOf(h, content); err != nil {
+				return nil, err
+			}
+		}
+		info, err := s.sign(cryptoRand(rnd), h, made[h], o)
 		if err != nil {
 			return nil, err
 		}
@@ -64,16 +79,25 @@ func Sign(rnd io.Reader, detached bool, signers []SignerSpec, o SignOptions, con
 		certs = append(certs, c.Raw)
 	}
 	version := byte(1)
-	encap := pieces{o.ContentType.der()}
-	if !detached {
-		encap = append(encap, wrap(derExplicit, wrap(derOctetString, content))...)
-	}
 	if o.ContentType != Data {
 		version = 3
 	}
-	signed := wrap(derSequence, pieces{small(version), setOf(derSet, unique(digests))},
-		wrap(derSequence, encap), pieces{setOf(derExplicit, unique(certs)), setOf(derSet, infos)})
-	return contentInfo(SignedData, signed).join(), nil
+	encap := frame{content: Pieces{}}
+	if !detached {
+		encap = frame{content: content}.wrap(derOctetString, nil, nil).wrap(derExplicit, nil, nil)
+	}
+	return encap.wrap(derSequence, pieces{o.ContentType.der()}, nil).
+		wrap(derSequence, pieces{small(version), setOf(derSet, unique(digests))}, pieces{setOf(derExplicit, unique(certs)), setOf(derSet, infos)}).
+		inContentInfo(SignedData), nil
+}
+
+// digestOf reads content once.
+func digestOf(h crypto.Hash, content Content) ([]byte, error) {
+	d := h.New()
+	if _, err := content.WriteTo(d); err != nil {
+		return nil, err
+	}
+	return d.Sum(nil), nil
 }
 
 // unique leaves out what stands there already.
