@@ -8,16 +8,16 @@ import (
 
 // What removes or moves many messages is done some of them at a time, so that others need not wait for all. The account is held all the while:
 // nothing comes between, and each of the acts is durable by itself. A crash or a full disk may leave part of it undone, never a message lost
-// or in two places. COPY is not among it: it must do all or nothing (RFC 3501, section 6.4.7).
+// or in two places. COPY does all or nothing: copying.go.
 
-// boundedAct is how many messages one act removes.
-const boundedAct = 2000
+// boundedAct is how many messages one act removes, moves or copies.
+const boundedAct = 500
 
 // removeSome removes messages (ascending UIDs, all there) and keeps them where that is wanted. done of them are gone, also when it fails. The
 // account is held exclusively.
 func (m *mailbox) removeSome(ctx context.Context, list []uint32) (done int, err error) {
 	for done < len(list) {
-		some := list[done:min(len(list), done+boundedAct)]
+		some := list[done:min(len(list), done+m.store.o.act)]
 		kept, err := m.keeping(ctx)
 		if err != nil {
 			return done, err

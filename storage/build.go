@@ -168,10 +168,12 @@ func (x *box) modSeq(boot uint64) uint64 {
 	return x.c.modSeq
 }
 
+var errUIDs = mail.E(mail.TooLarge, "the mailbox has no more UIDs", nil)
+
 // uid gives out the next UID.
 func (x *box) uid() (uint32, error) {
 	if x.c.uidNext == 1<<32-1 {
-		return 0, mail.E(mail.TooLarge, "the mailbox has no more UIDs", nil)
+		return 0, errUIDs
 	}
 	x.c.uidNext++
 	x.changed = true

@@ -263,15 +263,8 @@ func (m *mailbox) removeMoved(b *build, bx *box, list []uint32, moved int) error
 		}
 		bx.count(-1, m.flags(s), int64(s.size), uid >= bx.c.firstRecent)
 	}
-	bodies := make([]uint64, 0, len(refs))
-	for body := range refs {
-		bodies = append(bodies, body)
-	}
-	slices.Sort(bodies)
-	for _, body := range bodies {
-		if err := b.unref(body, refs[body]); err != nil {
-			return err
-		}
+	if err := eachRef(refs, b.unref); err != nil {
+		return err
 	}
 	m.chunks(b, changed, func(s *slot) (flagEvent, bool) {
 		if _, ok := slices.BinarySearch(list, s.uid); ok {
@@ -314,14 +307,17 @@ func (m *Mailbox) copyTo(ctx context.Context, uids imap.UIDSet, dest string, mov
 		return CopyResult{}, errRecoverable
 	}
 	list := x.uidsOf(uids, func(*slot) bool { return true })
-	most := max(1, len(list))
-	if move {
-		most = boundedAct
+	if !move && len(list) > x.store.o.act {
+		return x.copyMany(ctx, e, list, to)
 	}
-	var result CopyResult
-	for begin := 0; begin == 0 || begin < len(list); begin += most {
-		some := list[begin:min(len(list), begin+most)]
-		r, err := x.copySome(ctx, e, some, to, move)
+	return x.copyAll(ctx, e, list, to, move)
+}
+
+// copyAll copies or moves messages (ascending UIDs, all there), some in one act. After an error the result is what was done nevertheless. The
+// account is held exclusively.
+func (m *mailbox) copyAll(ctx context.Context, e *epoch, list []uint32, to mailboxKey, move bool) (result CopyResult, err error) {
+	for most, begin := m.store.o.act, 0; begin == 0 || begin < len(list); begin += most {
+		r, err := m.copySome(ctx, e, list[begin:min(len(list), begin+most)], to, move)
 		if err != nil {
 			return result, err
 		}
@@ -338,23 +334,30 @@ func (m *mailbox) copySome(ctx context.Context, e *epoch, list []uint32, to mail
 		return CopyResult{}, err
 	}
 	var result CopyResult
-	err = m.store.commit(ctx, &commit{fetched: fetched}, func(b *build) error {
-		m.mu.RLock()
-		defer m.mu.RUnlock()
-		from, err := b.box(m.account, m.key)
-		if err != nil {
-			return err
-		}
-		target, err := b.box(m.account, to)
-		if err != nil {
-			return err
-		}
-		if result, err = m.copy(b, e, uidSet(list), target); err != nil || !move || len(result.From) == 0 {
-			return err
-		}
-		return m.remove(b, from, result.From)
+	err = m.store.commit(ctx, &commit{fetched: fetched}, func(b *build) (err error) {
+		result, err = m.transfer(b, e, list, to, move)
+		return err
 	})
 	return result, err
+}
+
+// transfer is the act of copySome.
+func (m *mailbox) transfer(b *build, e *epoch, list []uint32, to mailboxKey, move bool) (CopyResult, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	from, err := b.box(m.account, m.key)
+	if err != nil {
+		return CopyResult{}, err
+	}
+	target, err := b.box(m.account, to)
+	if err != nil {
+		return CopyResult{}, err
+	}
+	result, err := m.copy(b, e, uidSet(list), target)
+	if err != nil || !move || len(result.From) == 0 {
+		return result, err
+	}
+	return result, m.remove(b, from, result.From)
 }
 
 // copy makes the copies in target. m.mu is held for reading.
@@ -377,17 +380,7 @@ func (m *mailbox) copy(b *build, e *epoch, uids imap.UIDSet, target *box) (CopyR
 	if failed != nil {
 		return CopyResult{}, failed
 	}
-	bodies := make([]uint64, 0, len(refs))
-	for body := range refs {
-		bodies = append(bodies, body)
-	}
-	slices.Sort(bodies)
-	for _, body := range bodies {
-		if err := b.ref(body, refs[body]); err != nil {
-			return CopyResult{}, err
-		}
-	}
-	return result, nil
+	return result, eachRef(refs, b.ref)
 }
 
 func (m *mailbox) copyOne(b *build, e *epoch, s *slot, target *box, words map[[2]uint64][2]uint64, now int64) (uint32, error) {

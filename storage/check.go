@@ -66,7 +66,9 @@ type checkedAccount struct {
 type checkedMailbox struct {
 	record  mailboxRecord
 	c       counters
-	secrets int // message keys found
+	copying copyingRecord
+	unseen  [2]int // entries and keys of copies that are not complete
+	secrets int    // message keys found
 	hasC    bool
 	uids    []uint32 // ascending
 	flags   []flagSet
@@ -108,6 +110,7 @@ func (c *checker) shallow(ctx context.Context) error {
 		{keyName, c.name},
 		{keySubscribe, c.subscription},
 		{keyBody, c.body},
+		{keyCopying, c.copying},
 		{keyEntry, c.entry},
 		{keySecret, c.secret},
 		{keyOrigin, c.origin},
@@ -326,6 +329,10 @@ func (c *checker) entry(k, v []byte) {
 		c.problem("UID %d in %v: no thread or no mod-sequence", uid, key)
 	}
 	c.refs[r.body]++
+	if m.copying.has(uid) {
+		m.unseen[0]++
+		return
+	}
 	if c.isKept(key) {
 		c.kept[r.body]++
 	}
@@ -346,10 +353,14 @@ func (c *checker) secret(k, v []byte) {
 		c.problem("key of UID %d in %v, which exists %v: %v", ids[2], key, m != nil, err)
 		return
 	}
+	c.epoch(key.account, r.epoch, fmt.Sprintf("UID %d in %v", ids[2], key))
+	if m.copying.has(ids[2]) {
+		m.unseen[1]++
+		return
+	}
 	if _, ok := slices.BinarySearch(m.uids, ids[2]); !ok {
 		c.problem("there is a key of UID %d in %v, but no message", ids[2], key)
 	}
-	c.epoch(key.account, r.epoch, fmt.Sprintf("UID %d in %v", ids[2], key))
 	m.secrets++
 }
 
@@ -542,6 +553,9 @@ func (c *checker) sum(key mailboxKey, m *checkedMailbox) {
 				break
 			}
 		}
+	}
+	if m.unseen[0] != m.unseen[1] {
+		c.problem("%v has %d copies that are not complete and %d keys of such", key, m.unseen[0], m.unseen[1])
 	}
 	if m.secrets != len(m.uids) {
 		c.problem("%v has %d messages and %d message keys", key, len(m.uids), m.secrets)

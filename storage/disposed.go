@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"cmmpd/internal/mail"
 )
@@ -55,15 +56,20 @@ func (s *Store) dropMessages(ctx context.Context, a *account, key mailboxKey, ui
 	defer s.forgetMailbox(m) // what follows changes its counters in the index only
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return s.commit(ctx, &commit{}, func(b *build) error {
-		bx, err := b.box(a, key)
-		if err != nil {
+	for some := range slices.Chunk(uids, s.o.act) {
+		if err := s.commit(ctx, &commit{}, func(b *build) error {
+			bx, err := b.box(a, key)
+			if err != nil {
+				return err
+			}
+			m.mu.RLock()
+			defer m.mu.RUnlock()
+			return m.remove(b, bx, some)
+		}); err != nil {
 			return err
 		}
-		m.mu.RLock()
-		defer m.mu.RUnlock()
-		return m.remove(b, bx, uids)
-	})
+	}
+	return nil
 }
 
 // forgetMailbox gives a mailbox back and drops what is in memory of it, if nobody else has it open.

@@ -47,7 +47,7 @@ func (s *Store) eraseEpochs(ctx context.Context) error {
 // weighed are the kinds of records of which unusedEpochs knows whether something in them is sealed under an epoch.
 var weighed = [...]byte{
 	keyPosition, keyAccountNo, keyBodyTop, keyBoots, keyFormat, keyAccount, keyName, keyMailbox, keyCounters, keyUsage, keyTotal, keySubscribe,
-	keyEntry, keySecret, keyFlags, keyExpunged, keyForgotten, keyMessageID, keyOrigin, keyBody, keyGarbage, keyReclaimed, keyScrub, keyQueue, keyQueueDue,
+	keyEntry, keySecret, keyFlags, keyExpunged, keyCopying, keyForgotten, keyMessageID, keyOrigin, keyBody, keyGarbage, keyReclaimed, keyScrub, keyQueue, keyQueueDue,
 }
 
 // strange is an error if the index has records of another kind: nothing is erased then.

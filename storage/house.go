@@ -101,6 +101,7 @@ func (h *housekeeper) round() {
 		name string
 		do   func(context.Context) error
 	}{
+		{"taking back of copies that were interrupted", h.store.takeBackAll},
 		{"removal of deleted messages", h.store.expireSome},
 		{"compaction", h.store.compactSome},
 		{"trimming", h.store.trim},

@@ -371,13 +371,19 @@ func (s *Store) load(_ context.Context, a *account, key mailboxKey) (*mailbox, e
 	if m.c, err = decodeCounters(v); err != nil {
 		return nil, err
 	}
+	copying, err := s.copyingInto(key)
+	if err != nil {
+		return nil, err
+	}
 	m.msgs = make([]slot, 0, m.c.messages+m.c.messages/16+16)
 	err = s.scan(keyOf(keyEntry, key.account, key.mailbox), func(k, v []byte) error {
 		r, err := decodeEntry(v)
 		if err != nil {
 			return err
 		}
-		m.add(last32(k), &r)
+		if uid := last32(k); !copying.has(uid) {
+			m.add(uid, &r)
+		}
 		return nil
 	})
 	if err != nil {

@@ -20,6 +20,7 @@ const (
 	keySecret    = 'K' // + account, mailbox, UID: sealed message key and prefix
 	keyFlags     = 'F' // + account, mailbox, UID/256: flags that changed since delivery
 	keyExpunged  = 'X' // + account, mailbox, mod-sequence: UIDs
+	keyCopying   = 'T' // + account, mailbox: copyingRecord
 	keyForgotten = 'x' // + account, mailbox: expunge traces up to this mod-sequence are forgotten
 	keyMessageID = 'H' // + account, Message-ID hash: thread, label, day
 	keyOrigin    = 'W' // + account, UID in the mailbox of deleted messages: sealedText, the name of the mailbox where it was

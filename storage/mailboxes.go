@@ -111,9 +111,12 @@ func (a *Account) Delete(ctx context.Context, name string) error {
 	defer x.store.drop(m)
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if err := x.store.takeBack(ctx, x, key); err != nil {
+		return err
+	}
 	// The last of many messages go with the mailbox.
 	all := m.uidsOf(imap.UIDSet{{Start: 1, Stop: 0}}, func(*slot) bool { return true })
-	if _, err := m.removeSome(ctx, all[:max(0, len(all)-boundedAct)]); err != nil {
+	if _, err := m.removeSome(ctx, all[:max(0, len(all)-x.store.o.act)]); err != nil {
 		return err
 	}
 	kept, err := m.keeping(ctx)
@@ -198,7 +201,8 @@ func (m *mailbox) destroy(b *build, kept *keptMaker) error {
 }
 
 // Rename renames a mailbox and its children, durably, and makes what is missing above the new name. Renaming INBOX
-// moves its messages into a new mailbox and leaves INBOX empty, with its children (RFC 3501, section 6.3.5).
+// moves its messages into a new mailbox and leaves INBOX empty, with its children (RFC 3501, section 6.3.5); after an error some of many messages may
+// have moved, each of which is in one of the two.
 // Subscriptions stay as they are.
 func (a *Account) Rename(ctx context.Context, from, to string) error {
 	x := a.a
@@ -301,30 +305,27 @@ func (a *account) renameInbox(ctx context.Context, to string) error {
 	defer a.store.drop(m)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.store.commit(ctx, &commit{}, func(b *build) error {
+	list := m.uidsOf(imap.UIDSet{{Start: 1, Stop: 0}}, func(*slot) bool { return true })
+	first := list[:min(len(list), a.store.o.act)]
+	fetched, err := m.fetchSecrets(first)
+	if err != nil {
+		return err
+	}
+	var made mailboxKey
+	err = a.store.commit(ctx, &commit{fetched: fetched}, func(b *build) (err error) {
 		if err := a.create(b, e, to, 0); err != nil {
 			return err
 		}
-		made, err := b.find(key.account, a.hash(hashName, to))
-		if err != nil {
+		if made, err = b.find(key.account, a.hash(hashName, to)); err != nil {
 			return err
 		}
-		target, err := b.box(a, made)
-		if err != nil {
-			return err
-		}
-		m.mu.RLock()
-		defer m.mu.RUnlock()
-		from, err := b.box(a, key)
-		if err != nil {
-			return err
-		}
-		result, err := m.copy(b, e, imap.UIDSet{{Start: 1, Stop: 0}}, target)
-		if err != nil || len(result.From) == 0 {
-			return err
-		}
-		return m.remove(b, from, result.From)
+		_, err = m.transfer(b, e, first, made, true)
+		return err
 	})
+	if err == nil && len(first) < len(list) {
+		_, err = m.copyAll(ctx, e, list[len(first):], made, true)
+	}
+	return err
 }
 
 // Subscribe adds or removes a subscription, durably. The mailbox need not exist.

@@ -710,7 +710,7 @@ func TestModel(t *testing.T) {
 		m.now.Store(1_700_000_000)
 		m.o = Options{
 			Dir: filepath.Join(t.TempDir(), "store"), Keys: keys.Keystore(ks), FS: fsys, SegmentBytes: 100_000, EpochMessages: 300, HouseRate: -1,
-			Now: func() time.Time { return time.Unix(m.now.Load(), 0) }, Recover: modelRecover, HouseEvery: -1,
+			Now: func() time.Time { return time.Unix(m.now.Load(), 0) }, Recover: modelRecover, HouseEvery: -1, act: 2,
 		}
 		s, err := Open(context.Background(), m.o)
 		m.fail(err)
@@ -727,6 +727,8 @@ func TestModel(t *testing.T) {
 			"flags2":  func(*rapid.T) { m.storeFlags() },
 			"expunge": func(*rapid.T) { m.expunge() },
 			"copy":    func(*rapid.T) { m.copyOrMove() },
+			"stop":    func(*rapid.T) { m.stopCopy() },
+			"back":    func(*rapid.T) { m.fail(m.s.takeBackAll(context.Background())) },
 			"create":  func(*rapid.T) { m.create() },
 			"delete":  func(*rapid.T) { m.deleteMailbox() },
 			"rename":  func(*rapid.T) { m.rename() },

@@ -44,6 +44,29 @@ func (m *machine) born(id mail.AccountID, name string, x *modelMailbox) {
 	}
 }
 
+// stopCopy begins a copy of many messages and goes no further, as when the process is killed. Nothing of it may ever be seen.
+func (m *machine) stopCopy() {
+	id, name, x := m.pick()
+	if len(x.msgs) < 3 {
+		return
+	}
+	dest := rapid.SampledFrom(slices.Sorted(maps.Keys(m.model[id]))).Draw(m.t, "destination")
+	from := m.mailbox(id, name).m
+	a := from.account
+	e, err := a.sealing(context.Background(), maxKeywords)
+	m.fail(err)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	to, _, err := a.lookup(dest)
+	m.fail(err)
+	m.fail(m.s.takeBack(context.Background(), a, to))
+	c := &manyCopies{from: from, epoch: e, to: to}
+	m.fail(m.s.commit(context.Background(), &commit{}, func(b *build) error {
+		return c.some(b, []uint32{x.msgs[0].uid, x.msgs[1].uid}, len(x.msgs))
+	}))
+	m.lazy = false
+}
+
 func (m *machine) subscribe() {
 	id, _, _ := m.pick()
 	name, on := rapid.SampledFrom(someNames).Draw(m.t, "name"), rapid.Bool().Draw(m.t, "on")

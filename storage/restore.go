@@ -32,6 +32,9 @@ func (s *Store) Renew(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if err := s.takeBackAll(ctx); err != nil {
+		return err
+	}
 	var ids []string
 	if err := s.scan(key0(keyAccount), func(k, _ []byte) error {
 		ids = append(ids, string(k[1:]))

@@ -59,6 +59,7 @@ type Options struct {
 	Warn func(Warning)
 
 	migrationBatch int                               // how many records one commit of a migration looks at
+	act            int                               // how many messages one act moves, copies or removes
 	index          func(engine.Engine) engine.Engine // what stands before the index, for tests to make it fail; nothing
 }
 
@@ -98,6 +99,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.migrationBatch <= 0 {
 		o.migrationBatch = 256
+	}
+	if o.act <= 0 {
+		o.act = boundedAct
 	}
 	if o.SegmentBytes <= 0 {
 		o.SegmentBytes = 256 << 20
