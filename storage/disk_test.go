@@ -295,3 +295,32 @@ func TestThreads(t *testing.T) {
 		t.Errorf("threads: %s %s %s %s %s", th(0), th(1), th(2), th(3), th(4))
 	}
 }
+
+// TestFormatLost: what has keys or mail is never made anew, whatever file is missing.
+func TestFormatLost(t *testing.T) {
+	for _, lost := range [][]string{{formatFile, indexFile}, {formatFile, indexFile, segmentsDir}} {
+		o := Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t)}
+		s := mustOpen(t, o)
+		if _, err := s.Deliver(context.Background(), Delivery{Bodies: []Body{body(testMessage("one", "x"), NewEntry{Account: alice})}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		want, err := os.ReadFile(filepath.Join(o.Dir, vaultFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range lost {
+			if err := os.RemoveAll(filepath.Join(o.Dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := Open(context.Background(), o); mail.KindOf(err) != mail.Corrupt {
+			t.Errorf("without %v: %v", lost, err)
+		}
+		if got, err := os.ReadFile(filepath.Join(o.Dir, vaultFile)); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("without %v the key vault is not what it was: %v", lost, err)
+		}
+	}
+}

@@ -74,11 +74,7 @@ func create(fsys durable.FS, dir string) (blob.StoreID, error) {
 	}
 	for _, name := range names {
 		switch strings.TrimSuffix(name, durable.TempSuffix) {
-		case lockFile, segmentsDir, formatFile:
-		case vaultFile:
-			if err := fsys.Remove(filepath.Join(dir, name)); err != nil {
-				return id, err
-			}
+		case lockFile, segmentsDir, formatFile, vaultFile:
 		default:
 			return id, mail.E(mail.Exists, "", fmt.Errorf("%s holds other things than a store", dir))
 		}
@@ -94,10 +90,16 @@ func create(fsys durable.FS, dir string) (blob.StoreID, error) {
 	if len(inside) > 0 {
 		return id, mail.E(mail.Corrupt, "", fmt.Errorf("%s has segments but no format file", dir))
 	}
+	vault := filepath.Join(dir, vaultFile)
+	if used, err := keys.VaultInUse(fsys, vault); err != nil {
+		return id, err
+	} else if used {
+		return id, mail.E(mail.Corrupt, "", fmt.Errorf("%s has a key vault with keys but no format file", dir))
+	}
 	if _, err := rand.Read(id[:]); err != nil {
 		return id, err
 	}
-	if err := keys.CreateVault(fsys, filepath.Join(dir, vaultFile), id); err != nil {
+	if err := keys.CreateVault(fsys, vault, id); err != nil {
 		return id, err
 	}
 	return id, durable.WriteFile(fsys, filepath.Join(dir, formatFile), encodeFormat(formatVersion, id), 0o600)

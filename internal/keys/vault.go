@@ -60,6 +60,18 @@ func CreateVault(fsys durable.FS, path string, store [16]byte) error {
 	return durable.WriteFile(fsys, path, vaultHeader(store), 0o600)
 }
 
+// VaultInUse says whether there is a vault that holds more than its header: then it must not be made anew, whatever else is missing.
+func VaultInUse(fsys durable.FS, path string) (bool, error) {
+	f, err := fsys.Open(path, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	size, err := f.Size()
+	return size > vaultHeaderSize, errors.Join(err, f.Close())
+}
+
 // OpenVault opens the vault of the store. A torn tail is cut off.
 func OpenVault(fsys durable.FS, path string, store [16]byte) (*Vault, error) {
 	if err := fsys.Remove(path + durable.TempSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
