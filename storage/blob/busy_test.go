@@ -96,3 +96,29 @@ func (f *afterFS) SyncDir(name string) error {
 	}
 	return f.scarceFS.SyncDir(name)
 }
+
+// TestRollInterrupted: once the next segment may be on the disk, nothing more is written to the one before, which a power cut would then leave
+// torn in the middle of the log.
+func TestRollInterrupted(t *testing.T) {
+	for before := range 3 {
+		scarce := &scarceFS{}
+		o := testOptions(t.TempDir())
+		o.FS = scarce
+		l, _, err := open(t, o, Position{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := write(t, l, 1, 2)[1]
+		l.o.FS = &afterFS{scarceFS: scarce, good: before}
+		scarce.lack = 1
+		if err := l.Roll(); !errors.Is(err, ErrBusy) {
+			t.Fatalf("after %d openings: %v", before, err)
+		}
+		if r := write(t, l, 3, 3)[0]; r.Segment != last.Segment+1 {
+			t.Errorf("after %d openings the next record is in segment %d", before, r.Segment)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -59,6 +59,7 @@ type Log struct {
 
 	seed   uint32 // checksum of the active segment's header
 	end    Position
+	next   bool  // the next segment may be on the disk already: nothing more is written to this one
 	jump   bool  // while reading: segments before end were removed, so the next record's number is not known
 	synced int64 // the active segment is flushed up to here
 	buf    []byte
@@ -79,7 +80,7 @@ func (l *Log) Append(records []*Record) error {
 	if l.failed != nil {
 		return l.failed
 	}
-	if l.end.Offset >= l.o.SegmentBytes {
+	if l.next || l.end.Offset >= l.o.SegmentBytes {
 		if err := l.rollOver(); err != nil {
 			return err
 		}
@@ -200,10 +201,15 @@ func (l *Log) roll() error {
 	if next == 0 {
 		return errors.New("segment numbers are used up")
 	}
+	l.next = true
 	if err := l.create(next); err != nil {
 		return err
 	}
-	return l.activate(next)
+	if err := l.activate(next); err != nil {
+		return err
+	}
+	l.next = false
+	return nil
 }
 
 func (l *Log) path(number uint32) string { return filepath.Join(l.o.Dir, segmentName(number)) }
