@@ -319,7 +319,7 @@ func (j *compaction) moveSome(ctx context.Context, held *blob.Held, list []livin
 	for i, l := range list {
 		b := buf[at : at+l.body.total()]
 		if err := held.Read(l.body.offset, b); err != nil {
-			return err
+			return damaged(err)
 		}
 		if blob.Checksum(b) != l.body.sum {
 			return fmt.Errorf("body %d: %w", l.id, blob.ErrChecksum)

@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/emersion/go-imap/v2"
 
+	"cmmpd/internal/durable"
 	"cmmpd/internal/durable/faultfs"
 	"cmmpd/internal/keys"
 	"cmmpd/internal/mail"
@@ -320,4 +323,65 @@ func compactFault(t *testing.T, ks keys.Keystore, n int, mode faultfs.Mode) (don
 		}
 	}
 	return done
+}
+
+// deafFS has one file of which some octets cannot be read.
+type deafFS struct {
+	durable.OS
+	name     string
+	from, to int64
+}
+
+func (f *deafFS) Open(name string, flag int, perm fs.FileMode) (durable.File, error) {
+	file, err := f.OS.Open(name, flag, perm)
+	if err == nil && filepath.Base(name) == f.name {
+		return deafFile{file, f}, nil
+	}
+	return file, err
+}
+
+type deafFile struct {
+	durable.File
+	fs *deafFS
+}
+
+func (f deafFile) ReadAt(p []byte, off int64) (int, error) {
+	if off < f.fs.to && off+int64(len(p)) > f.fs.from {
+		return 0, &fs.PathError{Op: "read", Path: f.fs.name, Err: syscall.EIO}
+	}
+	return f.File.ReadAt(p, off)
+}
+
+// TestCompactUnreadable: a segment of which the disk cannot read a part is left alone, the others are compacted.
+func TestCompactUnreadable(t *testing.T) {
+	for _, at := range []int64{20_000, 80} { // in a body, in the header of a record
+		deaf := &deafFS{name: blob.SegmentName(1)}
+		o := Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t), SegmentBytes: 40_000, HouseRate: -1, HouseEvery: -1, FS: deaf}
+		s := mustOpen(t, o)
+		half(t, s, 60)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		deaf.from, deaf.to = at, at+1
+		s = mustOpen(t, o)
+		hit := at < 100
+		err := s.scan(key0(keyBody), func(_, v []byte) error {
+			r, err := decodeBody(v)
+			if r.segment == 1 && !hit {
+				hit, deaf.from, deaf.to = true, r.offset, r.offset+1
+			}
+			return err
+		})
+		if err != nil || !hit {
+			t.Fatal(hit, err)
+		}
+		before := segmentsOf(t, s)
+		r, err := s.Compact(context.Background())
+		if err != nil || r.Skipped != 1 || r.Segments == 0 {
+			t.Errorf("%+v, %v; segments %v", r, err, before)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -91,3 +91,53 @@ func TestScrub(t *testing.T) {
 		}
 	}
 }
+
+// TestScrubHeader spoils the header of a complete segment: its messages are served, and the scrub reports it and goes on.
+func TestScrubHeader(t *testing.T) {
+	ctx := context.Background()
+	var said bytes.Buffer
+	o := Options{
+		Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t), SegmentBytes: 40_000, HouseRate: -1,
+		Log: slog.New(slog.NewTextHandler(&said, nil)),
+	}
+	s := mustOpen(t, o)
+	left := half(t, s, 60)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(s.segmentsDir(), blob.SegmentName(1)), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte{1}, 40); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, o)
+	defer func() { _ = s.Close() }()
+	for n, more := 0, true; more; n++ {
+		if more, err = s.scrubSome(ctx); err != nil || n > 100 {
+			t.Fatal(n, err)
+		}
+	}
+	if s.Housekeeping().Scrubbed == 0 || !strings.Contains(said.String(), "a segment of the mail store is damaged") {
+		t.Errorf("%+v; the log says:\n%s", s.Housekeeping(), said.String())
+	}
+	a, err := s.OpenAccount(ctx, bob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.Close() }()
+	m, err := a.Open(ctx, Inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for uid, want := range left {
+		if !bytes.Equal(readAll(t, m, uid), want) {
+			t.Errorf("UID %d", uid)
+		}
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"cmmpd/internal/durable"
 )
@@ -22,10 +21,11 @@ type Held struct {
 	number uint32
 }
 
-// Hold opens a segment for reading. The error is ErrGone if it was removed.
+// Hold opens a segment for reading. The error is ErrGone if it was removed. Its header is not looked at: what is damaged
+// there must not keep anybody from the bodies, which have sums of their own.
 func (l *Log) Hold(segment uint32) (*Held, error) {
 	f, err := l.files.get(segment, func() (durable.File, error) {
-		f, _, err := l.open(segment, os.O_RDONLY)
+		f, err := l.o.FS.Open(l.path(segment), os.O_RDONLY, 0)
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("%s: %w", segmentName(segment), ErrGone)
 		}
@@ -125,14 +125,20 @@ func (l *Log) Roll() error {
 }
 
 // Ops calls f with the ops of every record of a complete segment, in order, and where its blob begins. Blobs are not read. ops is f's until it
-// returns. The error is ErrDamaged if a record is not as it was written.
+// returns. The error is ErrDamaged if a record is not as it was written, or cannot be read.
 func (l *Log) Ops(segment uint32, f func(r *Record) error) error {
 	if segment >= l.Active() {
 		return fmt.Errorf("%s is still written", segmentName(segment))
 	}
+	unreadable := func(at int64, err error) error {
+		if lacking(err) {
+			return err
+		}
+		return fmt.Errorf("%w: %s at %d: %w", ErrDamaged, segmentName(segment), at, err)
+	}
 	file, seed, err := l.open(segment, os.O_RDONLY)
 	if err != nil {
-		return err
+		return unreadable(0, err)
 	}
 	defer func() { _ = file.Close() }() // it was only read
 	size, err := file.Size()
@@ -143,11 +149,8 @@ func (l *Log) Ops(segment uint32, f func(r *Record) error) error {
 	at.end = Position{Segment: segment, Offset: segmentHeaderSize}
 	for at.end.Offset < size {
 		r, err := at.readRecord(size, false)
-		if errors.Is(err, errNoRecord) {
-			return fmt.Errorf("%w: %s at %d", ErrDamaged, filepath.Base(l.path(segment)), at.end.Offset)
-		}
 		if err != nil {
-			return err
+			return unreadable(at.end.Offset, err)
 		}
 		at.end, at.jump = r.End, false
 		if err := f(r); err != nil {
