@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"cmmpd/internal/durable/faultfs"
 	"cmmpd/internal/mail"
@@ -94,4 +95,93 @@ func TestIndexFaults(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestIndexNotRetried: after a failed writing of the index nothing more is written to it: what of it is on the disk is not known.
+func TestIndexNotRetried(t *testing.T) {
+	broken := &brokenIndex{at: 1, mode: faultfs.Lost}
+	stopped := make(chan error, 1)
+	o := faultOptions(filepath.Join(t.TempDir(), "store"), newKeys(t), faultfs.New())
+	o.Fatal = func(err error) { stopped <- err }
+	o.index = func(e engine.Engine) engine.Engine {
+		broken.Engine = e
+		return broken
+	}
+	s := mustOpen(t, o)
+	if _, err := s.Deliver(context.Background(), Delivery{Bodies: []Body{body(testMessage("one", "x"), NewEntry{Account: alice})}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.writer.flush(context.Background()); err == nil {
+			t.Error("the index was written")
+		}
+	}
+	<-stopped
+	_ = s.Close()
+	if n := broken.count.Load(); n != 1 {
+		t.Errorf("the index was written %d times", n)
+	}
+}
+
+// fullIndex has no space.
+type fullIndex struct {
+	engine.Engine
+	full  atomic.Bool
+	count atomic.Int64
+}
+
+func (f *fullIndex) Update(u func(engine.Writer) error) error {
+	if !f.full.Load() {
+		return f.Engine.Update(u)
+	}
+	f.count.Add(1)
+	return fmt.Errorf("write: %w", syscall.ENOSPC)
+}
+
+// TestMuchBehind: a store that was killed with as much in memory as may be, on a disk without space for the index, opens without trying again with
+// each record, refuses mail, and takes it when there is room.
+func TestMuchBehind(t *testing.T) {
+	ctx := context.Background()
+	index := &fullIndex{}
+	index.full.Store(true)
+	o := Options{
+		Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t), Reserve: -1, HouseEvery: -1,
+		index: func(e engine.Engine) engine.Engine {
+			index.Engine = e
+			return index
+		},
+	}
+	s := mustOpen(t, o)
+	put := func() error {
+		b := body(testMessage("one", "x"))
+		b.Queue = []QueueItem{{Data: make([]byte, 1<<20), Due: time.Unix(1, 0)}}
+		_, err := s.Deliver(ctx, Delivery{Bodies: []Body{b}})
+		return err
+	}
+	for n := 0; s.kv.Pending() <= maxPending; n++ {
+		if err := put(); err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	_ = s.Close() // it has no space either
+	index.count.Store(0)
+	s = mustOpen(t, o)
+	defer func() { _ = s.Close() }()
+	if n := index.count.Load(); n > 3 {
+		t.Errorf("the index was tried %d times", n)
+	}
+	if s.kv.Pending() <= maxPending {
+		t.Fatalf("only %d octets are not in the index", s.kv.Pending())
+	}
+	if err := put(); mail.KindOf(err) != mail.Full {
+		t.Errorf("a delivery without space: %v", err)
+	}
+	index.full.Store(false)
+	if err := s.writer.flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(); err != nil {
+		t.Error(err)
+	}
+	checkClean(t, s)
 }

@@ -89,7 +89,10 @@ func (w *indexWriter) loop() {
 			}
 			timer.Stop()
 		}
-		err := w.store.kv.Flush(w.store.flushLog)
+		err := w.store.Ready() // after a failure what is in the file is not known: it is not written again
+		if err == nil {
+			err = w.store.kv.Flush(w.store.flushLog)
+		}
 		if reply != nil && noSpace(err) {
 			reply <- mail.E(mail.Full, "no space left for mail", err)
 		} else if reply != nil {
@@ -146,6 +149,7 @@ func (w *indexWriter) admit(ctx context.Context) error {
 		if err := w.store.Ready(); err != nil {
 			return err
 		}
+		w.dirty() // nobody may have said so since the store was opened
 		select {
 		case <-drained:
 		case <-w.ended:

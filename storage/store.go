@@ -264,7 +264,7 @@ func (s *Store) replay() error {
 			return err
 		}
 	}
-	replayed := 0
+	replayed, much := 0, maxPending/2
 	o := blob.Options{FS: s.o.FS, Dir: filepath.Join(s.o.Dir, segmentsDir), Store: s.id, SegmentBytes: s.o.SegmentBytes}
 	s.log, err = blob.Open(o, from, func(r *blob.Record) error {
 		replayed++
@@ -275,11 +275,11 @@ func (s *Store) replay() error {
 		if err := s.apply(ops, r); err != nil {
 			return err
 		}
-		if s.kv.Pending() > maxPending/2 {
+		if s.kv.Pending() > much {
 			err = s.kv.Flush(func() error { return nil })
 		}
 		if noSpace(err) { // it stays in memory: mail can be read all the same
-			err = nil
+			much, err = 2*s.kv.Pending(), nil
 		}
 		return err
 	})
