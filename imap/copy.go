@@ -23,18 +23,20 @@ func cmdCopy(s *session, p *wire.Parser) (string, error) {
 	return copyUID(res), nil
 }
 
-// cmdMove moves them in one act (RFC 6851). COPYUID goes ahead in a response of its
-// own, because EXPUNGE follows it (section 4.3).
+// cmdMove moves them, each in one act (RFC 6851). COPYUID goes ahead in a response of its
+// own, because EXPUNGE follows it (section 4.3). A MOVE that fails has moved some perhaps:
+// COPYUID and EXPUNGE say which, and NO that it was not all.
 func cmdMove(s *session, p *wire.Parser) (string, error) {
 	res, err := s.transfer(p, s.srv.o.Intake.Move, true)
-	if err != nil || len(res.To) == 0 {
+	if len(res.To) == 0 {
 		return "", err
 	}
 	s.respond("*", "OK", copyUID(res), "Moved")
 	s.highest = s.has(condstore) // RFC 7162, section 3.2.9
-	return "", nil
+	return "", err
 }
 
+// transfer parses and does COPY or MOVE. After an error the result is what was moved nevertheless.
 func (s *session) transfer(p *wire.Parser, act transfer, write bool) (storage.CopyResult, error) {
 	var none storage.CopyResult
 	set := p.Set()
@@ -56,10 +58,7 @@ func (s *session) transfer(p *wire.Parser, act transfer, write bool) (storage.Co
 		return none, err
 	}
 	res, err := act(s.ctx, &s.user.who, s.user.acct, s.view.mbox, uids, dest)
-	if err != nil {
-		return none, tryCreate(err)
-	}
-	return res, nil
+	return res, tryCreate(err)
 }
 
 // present is an error if a message addressed by its number is no more: a copy of the others

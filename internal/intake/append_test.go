@@ -9,6 +9,8 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"cmmpd/audit"
+	"cmmpd/internal/durable"
+	"cmmpd/internal/durable/faultfs"
 	"cmmpd/internal/keys"
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
@@ -21,6 +23,11 @@ import (
 // withStore is a world whose messages go to a real store.
 func withStore(t testing.TB) (*world, *storage.Store) {
 	t.Helper()
+	return withStoreOn(t, durable.OS{})
+}
+
+func withStoreOn(t testing.TB, fsys durable.FS) (*world, *storage.Store) {
+	t.Helper()
 	w := newWorld(t)
 	dir := t.TempDir()
 	ks, err := keys.CreateFile(filepath.Join(dir, "keys"))
@@ -28,10 +35,10 @@ func withStore(t testing.TB) (*world, *storage.Store) {
 	for name, slot := range map[string]keys.Slot{"store": keys.Service, "blind": keys.Service, "platform": keys.Mail} {
 		w.must(ks.Generate(slot, name, keys.KindAES256))
 	}
-	s, err := storage.Open(t.Context(), storage.Options{Dir: filepath.Join(dir, "store"), Keys: ks})
+	s, err := storage.Open(t.Context(), storage.Options{Dir: filepath.Join(dir, "store"), Keys: ks, FS: fsys})
 	w.must(err)
 	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
+		if err := s.Close(); err != nil && s.Ready() == nil {
 			t.Errorf("closing the store: %v", err)
 		}
 		ks.Close()
@@ -284,6 +291,36 @@ func TestOutOfDrafts(t *testing.T) {
 	w.must(err)
 	if r, err := s.Check(t.Context(), true); err != nil || len(r.Problems) > 0 {
 		t.Errorf("check: %+v, %v", r, err)
+	}
+}
+
+// TestMoveOutOfDraftsFails: what is reported as moved, and nothing else, has left Drafts, whichever write or flush fails.
+func TestMoveOutOfDraftsFails(t *testing.T) {
+	failed := 0
+	for at, done := 1, false; !done; at++ {
+		fsys := faultfs.New()
+		w, s := withStoreOn(t, fsys)
+		alice := w.desk(s, "alice")
+		for range 3 {
+			w.must(alice.append("Drafts", confidential("To: bob@works.gov.example\n")))
+		}
+		from := alice.open("Drafts")
+		fsys.FailAt(at, faultfs.Short)
+		moved, err := w.in.Move(t.Context(), alice.who, alice.acct, from, imap.UIDSet{{Start: 1, Stop: 2}}, "Trash")
+		fsys.FailAt(0, faultfs.Short)
+		if done = err == nil; !done {
+			failed++
+		}
+		left, there := len(alice.texts("Drafts")), len(alice.texts("Trash"))
+		if left != 3-len(moved.From) || there < len(moved.To) || len(moved.From) != len(moved.To) || done && left != 1 {
+			t.Errorf("operation %d: %d drafts are left, %d messages in Trash, %+v, %v", at, left, there, moved, err)
+		}
+		if at > 20 {
+			t.Fatal("no end")
+		}
+	}
+	if failed < 4 {
+		t.Errorf("%d operations failed", failed)
 	}
 }
 

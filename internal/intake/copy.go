@@ -25,7 +25,8 @@ func (in *Intake) Copy(ctx context.Context, who *mail.Principal, acct *storage.A
 }
 
 // Move is Copy, and what was copied leaves from. Where something must be sealed, the
-// copies are durable before the drafts go: a crash between leaves both.
+// copies are durable before the drafts go: a crash between leaves both. After an error the
+// result is what was moved nevertheless.
 func (in *Intake) Move(ctx context.Context, who *mail.Principal, acct *storage.Account, from *storage.Mailbox, uids imap.UIDSet, dest string) (storage.CopyResult, error) {
 	if clear, err := in.inClear(ctx, acct, from, uids, dest); err != nil {
 		return storage.CopyResult{}, err
@@ -36,15 +37,24 @@ func (in *Intake) Move(ctx context.Context, who *mail.Principal, acct *storage.A
 	if err != nil {
 		return done, err
 	}
-	var gone imap.UIDSet
+	var drafts imap.UIDSet
 	for _, uid := range done.From {
-		gone.AddNum(imap.UID(uid))
+		drafts.AddNum(imap.UID(uid))
 	}
-	if _, _, err := from.StoreFlags(ctx, gone, storage.AddFlags, []string{storage.FlagDeleted}, 0); err != nil {
-		return done, err
+	if _, _, err := from.StoreFlags(ctx, drafts, storage.AddFlags, []string{storage.FlagDeleted}, 0); err != nil {
+		return storage.CopyResult{}, err
 	}
-	_, err = from.Expunge(ctx, &gone)
-	return done, err
+	gone, err := from.Expunge(ctx, &drafts)
+	if err == nil {
+		return done, nil
+	}
+	moved := storage.CopyResult{UIDValidity: done.UIDValidity}
+	for i, uid := range done.From {
+		if gone.Contains(imap.UID(uid)) {
+			moved.From, moved.To = append(moved.From, uid), append(moved.To, done.To[i])
+		}
+	}
+	return moved, err
 }
 
 // inClear says whether one of the messages must not leave Drafts as it is.
