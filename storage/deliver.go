@@ -113,12 +113,12 @@ func relatedIDs(data []byte, x *message.Index) messageIDs {
 			}
 		}
 	}
-	h := message.ParseHeader(data[:x.Root.BodyStart], message.Limits{})
-	if own := message.MessageIDs(h.Get("Message-ID")); len(own) > 0 {
+	header := data[:x.Root.BodyStart]
+	if own := message.MessageIDs(message.FieldValue(header, "Message-ID")); len(own) > 0 {
 		ids.own = own[0]
 	}
-	add(message.MessageIDs(h.Get("In-Reply-To")))
-	add(message.MessageIDs(h.Get("References")))
+	add(message.MessageIDs(message.FieldValue(header, "In-Reply-To")))
+	add(message.MessageIDs(message.FieldValue(header, "References")))
 	return ids
 }
 

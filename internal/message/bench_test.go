@@ -79,6 +79,15 @@ func BenchmarkParseHeader(b *testing.B) {
 	}
 }
 
+func BenchmarkFieldValue(b *testing.B) {
+	msg := usual()
+	header := msg[:ParseHeader(msg, Limits{}).Len()]
+	b.ReportAllocs()
+	for b.Loop() {
+		FieldValue(header, "References")
+	}
+}
+
 func BenchmarkAddressListHostile(b *testing.B) {
 	for _, unit := range []string{"a,", "<", "(", ")", "\"", "\\\"", "a:", "a:;", "<a@b", "<@a:", "<@,", "@", "[", "a@x,", "(a)", " ", ":", "a ", "a@", "<a>", "<\""} {
 		s := strings.Repeat(unit, 1<<20/len(unit))

@@ -144,7 +144,13 @@ func guess(b []byte) []byte {
 	return validUTF8(b)
 }
 
-func validUTF8(b []byte) []byte { return bytes.ToValidUTF8(b, []byte("\uFFFD")) }
+// validUTF8 is b itself if it is UTF-8.
+func validUTF8(b []byte) []byte {
+	if utf8.Valid(b) {
+		return b
+	}
+	return bytes.ToValidUTF8(b, []byte("\uFFFD"))
+}
 
 // decodeUTF7 is RFC 2152. Whatever is not UTF-7 is kept as ASCII or becomes U+FFFD.
 func decodeUTF7(b []byte) []byte {

@@ -47,6 +47,21 @@ func ParseHeader(b []byte, lim Limits) Header {
 	return h
 }
 
+// FieldValue is what Get says of the header block b, with the default limits: for those who need a field or two.
+func FieldValue(b []byte, name string) string {
+	s := fieldScanner{b: b[:min(len(b), defaultHeaderBytes)]}
+	for range defaultFields {
+		f, ok := s.next()
+		if !ok || f.end == len(s.b) && f.end < len(b) {
+			break
+		}
+		if f.nameEnd-f.start == len(name) && strings.EqualFold(string(b[f.start:f.nameEnd]), name) {
+			return unfold(b[f.value:f.end])
+		}
+	}
+	return ""
+}
+
 // Len is the length of the block in bytes, the empty line included.
 func (h Header) Len() int { return h.n }
 

@@ -303,6 +303,9 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("field %+v", field)
 			}
 			last = field.End
+			if FieldValue(b[:h.Len()], field.Name) != h.Get(field.Name) {
+				t.Fatalf("FieldValue and Get do not agree about %s", field.Name)
+			}
 		}
 	})
 }
