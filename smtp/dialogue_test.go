@@ -37,6 +37,8 @@ type desk struct {
 
 func newDesk() *desk { return &desk{memory: limit.NewBudget(1 << 20)} }
 
+func (d *desk) TryReserve(n int64) bool { return d.memory.TryAcquire(n) }
+
 func (d *desk) Reserve(ctx context.Context, n int64) error { return d.memory.Acquire(ctx, n) }
 func (d *desk) Release(n int64)                            { d.memory.Release(n) }
 

@@ -31,20 +31,24 @@ type body struct {
 
 // grow makes room for n octets more.
 func (b *body) grow(n int) error {
-	if cap(b.data)-len(b.data) >= n {
+	if int(b.held)-len(b.data) >= n {
 		return nil
 	}
 	limit := int(b.f.server.o.Limits.MessageSize) + inputSize
-	size := max(min(2*cap(b.data), limit), len(b.data)+n, firstRoom)
-	ctx, cancel := context.WithTimeout(b.f.server.ctx, b.f.server.o.Limits.Progress)
-	defer cancel()
-	if err := b.f.server.o.Door.Reserve(ctx, int64(size)-b.held); err != nil {
-		return err
+	size := max(min(2*int(b.held), limit), len(b.data)+n, firstRoom)
+	if more := int64(size) - b.held; !b.f.server.o.Door.TryReserve(more) {
+		ctx, cancel := context.WithTimeout(b.f.server.ctx, b.f.server.o.Limits.Progress)
+		defer cancel()
+		if err := b.f.server.o.Door.Reserve(ctx, more); err != nil {
+			return err
+		}
 	}
 	b.held = int64(size)
-	data := make([]byte, len(b.data), size)
-	copy(data, b.data)
-	b.data = data
+	if cap(b.data) < size {
+		data := append(b.f.server.spare(size), b.data...)
+		b.f.server.keep(b.data)
+		b.data = data
+	}
 	return nil
 }
 
@@ -53,7 +57,28 @@ func (b *body) release() {
 	if b.held > 0 {
 		b.f.server.o.Door.Release(b.held)
 	}
+	b.f.server.keep(b.data)
 	b.data, b.held = nil, 0
+}
+
+// maxSpare is up to which size the room of a message is used again for another.
+const maxSpare = 64 << 10
+
+// spare is an empty slice for n octets.
+func (s *Server) spare(n int) []byte {
+	if n <= maxSpare {
+		if b, _ := s.spares.Get().(*[]byte); b != nil && cap(*b) >= n {
+			return (*b)[:0]
+		}
+	}
+	return make([]byte, 0, n)
+}
+
+// keep takes back what spare gave; nobody uses it any more.
+func (s *Server) keep(b []byte) {
+	if n := cap(b); n > 0 && n <= maxSpare {
+		s.spares.Put(&b)
+	}
 }
 
 // collect is called by the session when go-smtp has announced 354: it sends that, reads

@@ -24,6 +24,7 @@ type Server struct {
 	secure *engine // serves what is under TLS: it offers AUTH
 	ctx    context.Context
 	cancel context.CancelFunc // ends acts under way, when Shutdown gives up waiting
+	spares sync.Pool          // of *[]byte: see spare
 
 	mu        sync.Mutex // guards what follows
 	closing   bool

@@ -3,9 +3,11 @@ package smtp
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -202,5 +204,34 @@ func TestShutdownGivesUp(t *testing.T) {
 func TestOptions(t *testing.T) {
 	if _, err := New(Options{}); mail.KindOf(err) != mail.Invalid {
 		t.Errorf("New without options: %v", err)
+	}
+}
+
+// TestRoomUsedAgain: the room of a message serves for others, on other connections, and nothing of it shows.
+func TestRoomUsedAgain(t *testing.T) {
+	d := newDesk()
+	_, addr := start(t, d, MX, nil)
+	var want []string
+	for i, c := range []*client{dial(t, addr, MX), dial(t, addr, MX)} {
+		c.run(addr, MX, "< 220 /.*/\n> HELO a\n< 250 /.*/")
+		for j, lines := range []int{500, 1, 200, 2, 3000} { // some need more room than is kept
+			text := "Subject: good\r\n\r\n" + strings.Repeat(fmt.Sprintf("connection %d, message %d\r\n", i, j), lines)
+			want = append(want, text)
+			c.run(addr, MX, "> MAIL FROM:<s@example.org>\n< 250 /.*/\n> RCPT TO:<bob@works.gov.example>\n< 250 /.*/")
+			if j%2 == 0 {
+				c.run(addr, MX, "> DATA\n< 354 /.*/")
+				c.send(text + ".\r\n")
+			} else {
+				c.send(fmt.Sprintf("BDAT %d\r\n%sBDAT %d LAST\r\n%s", 20, text[:20], len(text)-20, text[20:]))
+				c.expect("250 /.*/")
+			}
+			c.expect("250 2.0.0 theid")
+		}
+	}
+	if !slices.Equal(d.got, want) {
+		t.Errorf("%d messages came that are not those that were sent", len(d.got))
+	}
+	if err := d.memory.Acquire(t.Context(), 1<<20); err != nil {
+		t.Errorf("memory was not given back: %v", err)
 	}
 }

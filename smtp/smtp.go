@@ -20,9 +20,11 @@ import (
 
 // Door is where messages go: internal/intake.
 type Door interface {
+	// Accept must not keep raw: when it has returned, the room is used for other messages.
 	Accept(ctx context.Context, env *mail.Envelope, raw []byte) (mail.ID, error)
 	Resolve(ctx context.Context, env *mail.Envelope, rcpt mail.Address) error
 	Reserve(ctx context.Context, n int64) error
+	TryReserve(n int64) bool // without waiting
 	Release(n int64)
 }
 

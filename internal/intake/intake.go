@@ -116,7 +116,7 @@ func New(o Options) (*Intake, error) {
 // every recipient's mailbox, and in the queue for those elsewhere. If some mailboxes are full
 // (but not all), the others have it, and the sender has a report about those. When it
 // returns an error nothing of it is kept. The caller has reserved len(raw) bytes with
-// Reserve and must not change raw until Accept returns.
+// Reserve and must not change raw until Accept returns; then it may, for nothing of raw is kept.
 func (in *Intake) Accept(ctx context.Context, env *mail.Envelope, raw []byte) (mail.ID, error) {
 	p := &passage{env: env, path: policy.Inbound}
 	if env.Sender != nil {
@@ -202,6 +202,9 @@ func accountKey(a mail.AccountID) string { return "of " + string(a) }
 // Reserve takes n bytes of the memory that messages in flight may use. It waits until
 // they are free or ctx is done (Busy). Give them back with Release.
 func (in *Intake) Reserve(ctx context.Context, n int64) error { return in.o.Memory.Acquire(ctx, n) }
+
+// TryReserve is Reserve that does not wait, and says whether it has them.
+func (in *Intake) TryReserve(n int64) bool { return in.o.Memory.TryAcquire(n) }
 
 // Release gives back what Reserve took.
 func (in *Intake) Release(n int64) { in.o.Memory.Release(n) }
