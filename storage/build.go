@@ -325,6 +325,9 @@ func (b *build) newMailbox(a *account, account uint32, acct *accountRecord, r ma
 
 // account is the account's number. If it does not exist it is made, with its first mailboxes: firsts are their records.
 func (b *build) account(a *account, firsts []mailboxRecord, subscribed []sealedText) (uint32, error) {
+	if number := a.no(); number != 0 { // it is durable, and an account is never removed
+		return number, nil
+	}
 	key := keyOfAccount(string(a.id))
 	v, err := b.get(key)
 	if err != nil {

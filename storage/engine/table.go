@@ -7,8 +7,10 @@ import (
 
 const tableLevels = 16 // for some 4^16 keys
 
-// table is an ordered map in memory (a skip list). A nil value stands for a deleted key. Its owner locks.
+// table is an ordered map in memory: a skip list, and a map for those who look for one key, most of which are not there.
+// A nil value stands for a deleted key. Its owner locks.
 type table struct {
+	nodes map[string]*node
 	head  node
 	level int
 	size  int // bytes of keys and values, and what they cost around that
@@ -20,10 +22,10 @@ type node struct {
 	next       []*node
 }
 
-const nodeCost = 120 // bytes, about
+const nodeCost = 180 // bytes, about: a node and its place in the map
 
 func newTable() *table {
-	return &table{head: node{next: make([]*node, tableLevels)}, level: 1}
+	return &table{nodes: make(map[string]*node), head: node{next: make([]*node, tableLevels)}, level: 1}
 }
 
 // seek is the first node whose key is not less than key; prev, if not nil, gets the last node before it on each level.
@@ -41,7 +43,7 @@ func (t *table) seek(key []byte, prev *[tableLevels]*node) *node {
 }
 
 func (t *table) get(key []byte) (value []byte, ok bool) {
-	if n := t.seek(key, nil); n != nil && bytes.Equal(n.key, key) {
+	if n := t.nodes[string(key)]; n != nil {
 		return n.value, true
 	}
 	return nil, false
@@ -49,12 +51,13 @@ func (t *table) get(key []byte) (value []byte, ok bool) {
 
 // set keeps key and value as they are.
 func (t *table) set(key, value []byte) {
-	var prev [tableLevels]*node
-	if n := t.seek(key, &prev); n != nil && bytes.Equal(n.key, key) {
+	if n := t.nodes[string(key)]; n != nil {
 		t.size += len(value) - len(n.value)
 		n.value = value
 		return
 	}
+	var prev [tableLevels]*node
+	t.seek(key, &prev)
 	level := 1
 	for level < tableLevels && rand.Uint32()&3 == 0 { //nolint:gosec // balance, not secrecy
 		level++
@@ -67,6 +70,7 @@ func (t *table) set(key, value []byte) {
 		n.next[i] = prev[i].next[i]
 		prev[i].next[i] = n
 	}
-	t.size += len(key) + len(value) + nodeCost
+	t.nodes[string(key)] = n
+	t.size += 2*len(key) + len(value) + nodeCost
 	t.count++
 }
