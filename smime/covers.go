@@ -13,7 +13,8 @@ import (
 
 // Covers checks a message that its sender encrypted: everyone in must can open it, by
 // any certificate of theirs that may be used; nobody else can but those in may; and
-// the cipher is AES-256. The error is of kind Refused and names who is missing or too
+// the cipher is AES-256, as is what wraps its key for those with keys on elliptic
+// curves. The error is of kind Refused and names who is missing or too
 // many, or Unavailable where our revocation data is too old to decide.
 //
 // Whether the client filled in the RecipientInfos honestly cannot be seen without a
@@ -29,7 +30,10 @@ func (g *Gateway) Covers(p Protection, must, may []Candidate) error {
 	for _, person := range may {
 		c.claim(person)
 	}
-	return c.leftOver()
+	if err := c.leftOver(); err != nil {
+		return err
+	}
+	return c.wrapped()
 }
 
 // Readers are those of people to whose certificates, usable or not, the message is
@@ -160,6 +164,17 @@ func (c *coverage) leftOver() error {
 		}
 	}
 	return join(extra)
+}
+
+// wrapped is the error for recipients whose copy of the key is easier to get at than the
+// content itself.
+func (c *coverage) wrapped() error {
+	for i := range c.e.Recipients {
+		if size := c.e.Recipients[i].WrapSize(); size > 0 && size < cms.AES256GCM.KeySize() {
+			return mail.E(mail.Refused, fmt.Sprintf("the key of the message is wrapped by AES-%d, not by AES-256%s", 8*size, identify(&c.e.Recipients[i])), nil)
+		}
+	}
+	return nil
 }
 
 // identify is what the sender can find a recipient's certificate by.

@@ -211,12 +211,15 @@ func TestInspectOpenSSL(t *testing.T) {
 		args []string
 		want string
 	}{
-		"CBC":     {[]string{"-aes-256-cbc"}, ""},
-		"stream":  {[]string{"-aes-256-cbc", "-stream"}, ""},
-		"SKI":     {[]string{"-aes-256-cbc", "-keyid"}, ""},
-		"GCM":     {[]string{"-aes-256-gcm"}, ""},
-		"AES-128": {[]string{"-aes-128-cbc"}, "AES-256"},
-		"3DES":    {[]string{"-des3"}, "AES-256"},
+		"CBC":                             {[]string{"-aes-256-cbc"}, ""},
+		"stream":                          {[]string{"-aes-256-cbc", "-stream"}, ""},
+		"SKI":                             {[]string{"-aes-256-cbc", "-keyid"}, ""},
+		"GCM":                             {[]string{"-aes-256-gcm"}, ""},
+		"AES-128":                         {[]string{"-aes-128-cbc"}, "AES-256"},
+		"AES-256, key wrapped by AES-128": {[]string{"-aes-256-cbc", "-aes128-wrap"}, "the key of the message is wrapped by AES-128, not by AES-256 (certificate number "},
+		"AES-256, key wrapped by AES-192": {[]string{"-aes-256-gcm", "-aes192-wrap"}, "wrapped by AES-192"},
+		"AES-256, key wrapped by AES-256": {[]string{"-aes-256-gcm", "-aes256-wrap"}, ""},
+		"3DES":                            {[]string{"-des3"}, "AES-256"},
 	} {
 		args := append([]string{"cms", "-encrypt", "-in", "body.txt", "-subject", "x", "-from", "alice@works.gov.example"}, c.args...)
 		msg, err := w.openssl(append(args, alice, carol)...)
@@ -224,8 +227,11 @@ func TestInspectOpenSSL(t *testing.T) {
 		for _, raw := range [][]byte{msg, []byte(crlf(string(msg)))} {
 			p := w.gw.Inspect(raw, parse(raw))
 			err := w.gw.Covers(p, w.candidates("alice", "carol"), nil)
-			if c.want == "" && err != nil || c.want != "" && mail.KindOf(err) != mail.Refused {
+			if c.want == "" && err != nil || c.want != "" && (mail.KindOf(err) != mail.Refused || !strings.Contains(mail.PublicOf(err), c.want)) {
 				t.Errorf("%s: %+v, %v", name, p, err)
+			}
+			if err := w.gw.CoversEach(p, w.candidates("alice", "carol")); err != nil && name != "3DES" {
+				t.Errorf("%s, from outside: %v", name, err)
 			}
 			if err := w.gw.Covers(p, w.candidates("alice"), nil); mail.KindOf(err) != mail.Refused {
 				t.Errorf("%s, carol is too many: %v", name, err)

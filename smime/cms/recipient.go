@@ -55,6 +55,15 @@ func (r *RecipientInfo) Fits(c *x509.Certificate) bool {
 	return err == nil && len(r.key) >= 24 && len(r.key)%8 == 0 // RFC 3394
 }
 
+// WrapSize is the size in bytes of the key that wraps the content key for a KeyAgree recipient,
+// 0 if the algorithm is not known or the recipient of another kind.
+func (r *RecipientInfo) WrapSize() int {
+	if r.agreement == nil {
+		return 0
+	}
+	return wrapKeySize(r.agreement.wrap.id)
+}
+
 // agreementKey is the key of c for key agreement.
 func agreementKey(c *x509.Certificate) (*ecdh.PublicKey, error) {
 	switch k := publicKey(c).(type) {
