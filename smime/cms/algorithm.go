@@ -13,6 +13,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+
+	"cmmpd/smime/certkey"
 )
 
 // algorithm is an algorithm and its parameters.
@@ -250,16 +252,6 @@ const (
 	maxRSABits = 8192
 )
 
-// publicKey is the key of c. crypto/x509 leaves those of X25519 alone.
-func publicKey(c *x509.Certificate) any {
-	if c.PublicKey == nil {
-		if k, err := x509.ParsePKIXPublicKey(c.RawSubjectPublicKeyInfo); err == nil {
-			return k
-		}
-	}
-	return c.PublicKey
-}
-
 // checkKey refuses public keys that are too weak or costly to use.
 func checkKey(key any) error {
 	switch k := key.(type) {
@@ -269,6 +261,8 @@ func checkKey(key any) error {
 		if k.Curve() == ecdh.X25519() {
 			return nil
 		}
+	case *certkey.PSS:
+		return checkKey(k.PublicKey)
 	case *rsa.PublicKey:
 		if n := k.N.BitLen(); n < minRSABits || n > maxRSABits {
 			return fmt.Errorf("RSA key of %d bits", n)
@@ -289,5 +283,5 @@ func checkCertificate(c *x509.Certificate) error {
 	if c == nil {
 		return errors.New("no certificate")
 	}
-	return checkKey(publicKey(c))
+	return checkKey(certkey.Of(c))
 }

@@ -8,6 +8,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"math/big"
+
+	"cmmpd/smime/certkey"
 )
 
 // RecipientKind says how a recipient gets the content key.
@@ -66,7 +68,7 @@ func (r *RecipientInfo) WrapSize() int {
 
 // agreementKey is the key of c for key agreement.
 func agreementKey(c *x509.Certificate) (*ecdh.PublicKey, error) {
-	switch k := publicKey(c).(type) {
+	switch k := certkey.Of(c).(type) {
 	case *ecdsa.PublicKey:
 		return k.ECDH()
 	case *ecdh.PublicKey:

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cmmpd/internal/mail"
+	"cmmpd/smime/certkey"
 )
 
 // SignerResult is what Verify checked: the signature of Cert's key over the content
@@ -98,7 +99,7 @@ func (s *Signed) verifyWith(si *SignerInfo, cert *x509.Certificate, content []by
 		signed = content
 	}
 	if err == nil {
-		err = scheme.verify(cert.PublicKey, signed, digest, si.signature)
+		err = scheme.verify(certkey.Of(cert), signed, digest, si.signature)
 	}
 	if err != nil {
 		return SignerResult{}, mail.E(mail.Invalid, "the signature is not good", err)
@@ -193,8 +194,17 @@ func (si *SignerInfo) scheme(cert *x509.Certificate) (scheme, error) {
 	if s.hash == 0 || fixed != 0 && fixed != s.hash {
 		return s, errors.New("digest algorithm unknown, or not the signature's")
 	}
-	_, isEC := cert.PublicKey.(*ecdsa.PublicKey)
-	if _, isEd := cert.PublicKey.(ed25519.PublicKey); isEC != s.ecdsa || isEd != s.ed25519 {
+	key := certkey.Of(cert)
+	if k, ok := key.(*certkey.PSS); ok {
+		if !s.pss || k.Hash != 0 && k.Hash != s.hash || s.salt < k.Salt { // RFC 4055, section 3.3
+			return s, errors.New("the certificate's key is for another form of RSASSA-PSS")
+		}
+		return s, nil
+	}
+	_, isEC := key.(*ecdsa.PublicKey)
+	_, isEd := key.(ed25519.PublicKey)
+	_, isRSA := key.(*rsa.PublicKey)
+	if isEC != s.ecdsa || isEd != s.ed25519 || isRSA == (s.ecdsa || s.ed25519) {
 		return s, errors.New("the signature is not of the certificate's kind of key")
 	}
 	return s, nil
@@ -217,6 +227,8 @@ func (s scheme) name(cert *x509.Certificate) string {
 // verify checks a signature over what was signed, whose digest is given too.
 func (s scheme) verify(key any, signed, digest, signature []byte) error {
 	switch pub := key.(type) {
+	case *certkey.PSS:
+		return s.verify(pub.PublicKey, signed, digest, signature)
 	case ed25519.PublicKey:
 		if ed25519.Verify(pub, signed, signature) {
 			return nil

@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"cmmpd/smime/certkey"
 )
 
 // maxListBytes bounds one revocation list.
@@ -166,7 +168,7 @@ func (r *revocations) signedBy(c *x509.Certificate) bool {
 	defer r.mu.Unlock()
 	good, known := r.trusted[key]
 	if !known {
-		good = c.CheckSignature(r.algorithm, r.tbs, r.signature) == nil
+		good = certkey.CheckSignature(c, r.algorithm, r.tbs, r.signature) == nil
 		if len(r.trusted) < 16 {
 			r.trusted[key] = good
 		}

@@ -9,6 +9,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+
+	"cmmpd/smime/certkey"
 )
 
 // Bounds on RSA moduli in bits. Longer ones cost us more than they give them.
@@ -20,7 +22,11 @@ const (
 // checkKey holds the key of c to the floor (and ceiling) of strength. It must come
 // before any use of the key.
 func checkKey(c *x509.Certificate, minRSA int) error {
-	switch k := publicKey(c).(type) {
+	key := certkey.Of(c)
+	if k, ok := key.(*certkey.PSS); ok {
+		key = k.PublicKey
+	}
+	switch k := key.(type) {
 	case *rsa.PublicKey:
 		switch n := k.N.BitLen(); {
 		case n < minRSA:
@@ -47,21 +53,11 @@ func checkKey(c *x509.Certificate, minRSA int) error {
 	return errors.New("key of an unknown kind")
 }
 
-// publicKey is the key of c. crypto/x509 leaves those of X25519 (RFC 8410) alone.
-func publicKey(c *x509.Certificate) any {
-	if c.PublicKey == nil {
-		if k, err := x509.ParsePKIXPublicKey(c.RawSubjectPublicKeyInfo); err == nil {
-			return k
-		}
-	}
-	return c.PublicKey
-}
-
 // checkUsage holds the key usage (RFC 5280, section 4.2.1.3; RFC 8550, section
 // 4.4.2) to the purpose. A certificate without the extension may be used for
 // anything its key can do.
 func checkUsage(c *x509.Certificate, p Purpose) error {
-	key := publicKey(c)
+	key := certkey.Of(c)
 	if p == Sign {
 		if _, ok := key.(*ecdh.PublicKey); ok {
 			return errors.New("an X25519 key cannot sign")
@@ -77,6 +73,8 @@ func checkUsage(c *x509.Certificate, p Purpose) error {
 		need = x509.KeyUsageKeyAgreement
 	case ed25519.PublicKey:
 		return errors.New("an Ed25519 key cannot encrypt")
+	case *certkey.PSS:
+		return errors.New("an RSA key for RSASSA-PSS alone cannot encrypt")
 	}
 	if c.KeyUsage != 0 && c.KeyUsage&need == 0 {
 		return errors.New("the key usage does not allow encryption")
@@ -85,7 +83,9 @@ func checkUsage(c *x509.Certificate, p Purpose) error {
 }
 
 func keyName(c *x509.Certificate) string {
-	switch k := publicKey(c).(type) {
+	switch k := certkey.Of(c).(type) {
+	case *certkey.PSS:
+		return fmt.Sprintf("RSA key of %d bits for RSASSA-PSS", k.N.BitLen())
 	case *rsa.PublicKey:
 		return fmt.Sprintf("RSA key of %d bits", k.N.BitLen())
 	case *ecdsa.PublicKey:

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"cmmpd/smime/certkey"
 )
 
 // Bounds of path building. A stranger chooses the certificates of a message, so the
@@ -157,7 +159,7 @@ func (b *builder) signed(c, parent *x509.Certificate) (bool, error) {
 	if b.signatures++; b.signatures > maxSignatures {
 		return false, errWork
 	}
-	good := parent.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
+	good := certkey.CheckSignature(parent, c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
 	b.checked[p] = good
 	return good, nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"cmmpd/smime/certkey"
 )
 
 // withoutNext is how long a response holds that does not say so: newer information is
@@ -53,7 +55,7 @@ func (k *check) responder(r *ocspResponse, above []*x509.Certificate, nested int
 	issuer := above[0]
 	why = "the OCSP response is not signed by its responder"
 	for _, c := range append([]*x509.Certificate{issuer}, r.certificates...) {
-		if !r.by(c) || checkKey(c, k.v.o.MinRSABits) != nil || c.CheckSignature(r.algorithm, r.tbs, r.signature) != nil {
+		if !r.by(c) || checkKey(c, k.v.o.MinRSABits) != nil || certkey.CheckSignature(c, r.algorithm, r.tbs, r.signature) != nil {
 			continue
 		}
 		if c.Equal(issuer) || string(c.RawSubjectPublicKeyInfo) == string(issuer.RawSubjectPublicKeyInfo) && sameName(c.RawSubject, issuer.RawSubject) {
@@ -80,7 +82,7 @@ func (r *ocspResponse) by(c *x509.Certificate) bool {
 func (k *check) delegated(c *x509.Certificate, above []*x509.Certificate, nested int) error {
 	issuer := above[0]
 	switch {
-	case !sameName(c.RawIssuer, issuer.RawSubject) || issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) != nil:
+	case !sameName(c.RawIssuer, issuer.RawSubject) || certkey.CheckSignature(issuer, c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) != nil:
 		return fmt.Errorf("not issued by it")
 	case !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning):
 		return fmt.Errorf("without id-kp-OCSPSigning")
