@@ -35,10 +35,10 @@ func (m *mailbox) removeSome(ctx context.Context, list []uint32) (done int, err 
 			}
 			return m.removeMoved(b, bx, some, moved)
 		})
+		kept.end(err)
 		if err != nil {
 			return done, err
 		}
-		kept.made()
 		done += len(some)
 	}
 	return done, nil

@@ -128,6 +128,7 @@ func (m *Mailbox) StoreFlags(ctx context.Context, uids imap.UIDSet, op FlagOp, f
 		if e, err = a.sealing(ctx, len(p.words)); err != nil {
 			return Stored{}, nil, err
 		}
+		defer e.done()
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -297,6 +298,7 @@ func (m *Mailbox) copyTo(ctx context.Context, uids imap.UIDSet, dest string, mov
 	if err != nil {
 		return CopyResult{}, err
 	}
+	defer e.done()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	to, _, err := a.lookup(dest)

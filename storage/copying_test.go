@@ -166,6 +166,7 @@ func interrupted(t *testing.T, s *Store, a *Account, acts int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer e.done()
 	list := x.uidsOf(everything, func(*slot) bool { return true })
 	c := &manyCopies{from: x, epoch: e, to: to}
 	for i := range acts {

@@ -156,6 +156,7 @@ func (p *delivery) release() {
 		p.store.blobs.Put(&b)
 	}
 	for _, r := range p.accounts {
+		r.epoch.done()
 		p.store.release(r.account)
 	}
 }

@@ -97,6 +97,7 @@ func (s *Store) replaceNames(ctx context.Context, a *account) error {
 		return err
 	}
 	var e *epoch
+	defer func() { e.done() }()
 	rename := func(text string) (t sealedText, err error) {
 		if e == nil {
 			if e, err = a.sealing(ctx, 1); err != nil {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	stdhash "hash"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,7 +35,8 @@ type account struct {
 	keyMu   sync.Mutex // guards what follows; may be held during a flush of the vault
 	number  uint32     // 0: not known to exist
 	key     *keys.AccountKey
-	epoch   *epoch
+	epoch   *epoch            // for new secrets
+	earlier map[uint32]*epoch // those before it under which somebody has sealed something that is not in the index yet
 	handles int
 	private *keys.PrivateKey         // while there are handles
 	epochs  map[uint32]*keys.Wrapper // opened ones, while there are handles
@@ -47,10 +50,84 @@ type account struct {
 
 // epoch is an epoch key in use for new messages.
 type epoch struct {
+	account *account
 	number  uint32
 	wrapper *keys.Wrapper
 	made    time.Time
-	used    int
+	used    int // guarded by account.keyMu, as what follows
+	users   int // who has got it and is not done
+}
+
+// serves says whether n more secrets may be sealed under it.
+func (e *epoch) serves(n int, now time.Time) bool {
+	o := &e.account.store.o
+	return e.used+n <= o.EpochMessages && now.Sub(e.made) < o.EpochAge && !now.Before(e.made)
+}
+
+// done gives an epoch back that sealing returned, nil too: what was sealed under it is in the index by now, or never will be.
+func (e *epoch) done() {
+	if e == nil {
+		return
+	}
+	a := e.account
+	a.keyMu.Lock()
+	defer a.keyMu.Unlock()
+	if e.users--; e.users == 0 {
+		delete(a.earlier, e.number)
+	}
+}
+
+// retire lets go of an epoch key that is not used any more. keyMu is held.
+func (a *account) retire() {
+	if e := a.epoch; e != nil && e.users > 0 {
+		if a.earlier == nil {
+			a.earlier = make(map[uint32]*epoch)
+		}
+		a.earlier[e.number] = e
+	}
+	a.epoch = nil
+}
+
+// finished is the epochs, ascending, that nothing will be sealed under any more: what was is in the index, or never will be. The account is held
+// exclusively.
+func (a *account) finished() []uint32 {
+	a.keyMu.Lock()
+	defer a.keyMu.Unlock()
+	if a.epoch != nil && !a.epoch.serves(1, a.store.o.Now()) {
+		a.retire()
+	}
+	return slices.DeleteFunc(a.store.vault.Epochs(a.id), func(n uint32) bool {
+		return a.earlier[n] != nil || a.epoch != nil && a.epoch.number == n
+	})
+}
+
+// retireEpochs lets go of epoch keys that are too old, in accounts that nobody has needed one in since.
+func (s *Store) retireEpochs() {
+	for _, a := range s.inMemory() {
+		a.keyMu.Lock()
+		if a.epoch != nil && !a.epoch.serves(1, s.o.Now()) {
+			a.retire()
+		}
+		a.keyMu.Unlock()
+	}
+}
+
+// forgetEpochs drops keys that were opened of epochs that are no more.
+func (s *Store) forgetEpochs(gone map[mail.AccountID][]uint32) {
+	for _, a := range s.inMemory() {
+		a.keyMu.Lock()
+		for _, n := range gone[a.id] {
+			delete(a.epochs, n)
+		}
+		a.keyMu.Unlock()
+	}
+}
+
+// inMemory is the accounts that are in memory.
+func (s *Store) inMemory() []*account {
+	s.accountsMu.Lock()
+	defer s.accountsMu.Unlock()
+	return slices.Collect(maps.Values(s.accounts))
 }
 
 // maxIdleAccounts is how many accounts nobody uses are remembered.
@@ -138,15 +215,16 @@ func (a *account) no() uint32 {
 	return a.number
 }
 
-// sealing returns the epoch key for n new secrets. Where they are kept must be known to unusedEpochs. If it must be made, it is durable in the vault on return, and so is
-// the account's key pair.
+// sealing returns the epoch key for n new secrets; done must follow when they are in the index, or are not going to be. Where they are kept must
+// be known to unusedEpochs. If the key must be made, it is durable in the vault on return, and so is the account's key pair.
 func (a *account) sealing(ctx context.Context, n int) (*epoch, error) {
 	a.keyMu.Lock()
 	defer a.keyMu.Unlock()
 	s := a.store
 	now := s.o.Now()
-	if e := a.epoch; e != nil && e.used+n <= s.o.EpochMessages && now.Sub(e.made) < s.o.EpochAge && !now.Before(e.made) {
+	if e := a.epoch; e != nil && e.serves(n, now) {
 		e.used += n
+		e.users++
 		return e, nil
 	}
 	if err := a.ensureKey(ctx); err != nil {
@@ -172,7 +250,8 @@ func (a *account) sealing(ctx context.Context, n int) (*epoch, error) {
 		}
 		return nil, fmt.Errorf("epoch key: %w", err)
 	}
-	a.epoch = &epoch{number: number, wrapper: w, made: now, used: n}
+	a.retire()
+	a.epoch = &epoch{account: a, number: number, wrapper: w, made: now, used: n, users: 1}
 	return a.epoch, nil
 }
 

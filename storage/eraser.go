@@ -16,10 +16,9 @@ import (
 // Epoch keys that open nothing any more are erased from the key vault: that is what makes expunged mail unreadable in free blocks and in old copies of the
 // mail, and it keeps the vault from growing for ever.
 //
-// Which secrets there are the index says (message keys, names, keywords, subscriptions, origins of deleted messages) and the headers of search files. An epoch of this opening of the
-// store may have secrets that are not in the index yet, so only those are looked at that the vault held when it was opened: what was sealed
-// under them is in the index or was lost. But a secret can be on its way from one record to another (a move), so before an epoch is given
-// up its account is held still and looked through once more.
+// Which secrets there are the index says (message keys, names, keywords, subscriptions, origins of deleted messages) and the headers of search files. An epoch may have secrets that
+// are not in the index yet: so one that is used for new secrets stays, and one that somebody has got and not given back. And a secret can be on its
+// way from one record to another (a move). So before an epoch is given up its account is held still, and looked through once more.
 
 const (
 	eraseEvery = 24 * time.Hour // how often the vault is written anew at most
@@ -28,6 +27,7 @@ const (
 
 // eraseEpochs erases what can be erased, if it is time.
 func (s *Store) eraseEpochs(ctx context.Context) error {
+	s.retireEpochs()
 	h := &s.house
 	now := time.Now()
 	s.pinMu.Lock()
@@ -79,7 +79,7 @@ func (s *Store) eraseUnused(ctx context.Context) (n int, err error) {
 		if err != nil {
 			return err
 		}
-		list, err := s.unusedEpochs(ctx, id, r.number, &p)
+		list, err := s.unusedEpochs(ctx, s.vault.Epochs(id), r.number, &p)
 		if err == nil && len(list) > 0 {
 			list, err = s.surelyUnused(ctx, id, r.number)
 		}
@@ -98,6 +98,7 @@ func (s *Store) eraseUnused(ctx context.Context) (n int, err error) {
 		}
 		return 0, err
 	}
+	s.forgetEpochs(gone)
 	return n, nil
 }
 
@@ -110,13 +111,12 @@ func (s *Store) surelyUnused(ctx context.Context, id mail.AccountID, number uint
 	defer s.release(a)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return s.unusedEpochs(ctx, id, number, &pace{rate: -1})
+	return s.unusedEpochs(ctx, a.finished(), number, &pace{rate: -1})
 }
 
-// unusedEpochs is those epochs of earlier openings that nothing is sealed under.
-func (s *Store) unusedEpochs(ctx context.Context, id mail.AccountID, number uint32, p *pace) ([]uint32, error) {
-	finished := s.vault.Finished(id)
-	if len(finished) == 0 {
+// unusedEpochs is those of an account's epochs that nothing is sealed under.
+func (s *Store) unusedEpochs(ctx context.Context, epochs []uint32, number uint32, p *pace) ([]uint32, error) {
+	if len(epochs) == 0 {
 		return nil, nil
 	}
 	used := make(map[uint32]bool)
@@ -159,7 +159,7 @@ func (s *Store) unusedEpochs(ctx context.Context, id mail.AccountID, number uint
 		return nil, err
 	}
 	var unused []uint32
-	for _, e := range finished {
+	for _, e := range epochs {
 		if !used[e] {
 			unused = append(unused, e)
 		}

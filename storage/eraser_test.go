@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -14,8 +15,7 @@ import (
 	"cmmpd/storage/engine"
 )
 
-// TestErase: the keys of epochs that opened only what was expunged go, those of this opening and of what is left stay, and everything that is left can be
-// read.
+// TestErase: the keys of epochs that opened only what was expunged go, those of what is left stay, and everything that is left can be read.
 func TestErase(t *testing.T) {
 	ctx := context.Background()
 	o := Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t), EpochMessages: 5, HouseRate: -1}
@@ -31,18 +31,19 @@ func TestErase(t *testing.T) {
 		return n
 	}
 	all := epochs()
-	if n, err := s.eraseUnused(ctx); err != nil || n != 0 || epochs() != all {
-		t.Fatalf("%d epochs of this opening were erased, %v", n, err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s = mustOpen(t, o)
-	n, err := s.eraseUnused(ctx)
+	n, err := s.eraseUnused(ctx) // no start in between
 	if err != nil || n == 0 || epochs() != all-n || epochs() > 5 {
 		t.Fatalf("%d epochs erased, %d of %d left, %v", n, epochs(), all, err)
 	}
 	verifyHalf(t, s, left)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, o)
+	verifyHalf(t, s, left)
+	if _, err := s.eraseUnused(ctx); err != nil { // what the other opening used last
+		t.Fatal(err)
+	}
 	if n, err := s.eraseUnused(ctx); err != nil || n != 0 {
 		t.Fatalf("%d more, %v", n, err)
 	}
@@ -58,6 +59,57 @@ func TestErase(t *testing.T) {
 	checkClean(t, s)
 }
 
+// TestEraseSpares: an epoch that is used for new secrets stays, and one that somebody has got and is not done with. Opened keys of those that go leave
+// memory.
+func TestEraseSpares(t *testing.T) {
+	ctx := context.Background()
+	w := newRecoverWorld(t, 0)
+	erase := func(want ...uint32) {
+		t.Helper()
+		if _, err := w.s.eraseUnused(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.s.vault.Epochs(alice); !slices.Equal(got, want) {
+			t.Errorf("epochs %v are left, want %v", got, want)
+		}
+	}
+	x := w.a.a
+	erase(1)
+	w.clock = w.clock.Add(2 * time.Hour)
+	e, err := x.sealing(ctx, 1)
+	w.must(err)
+	e.done()
+	erase(1, 2) // it is in use
+	again, err := x.sealing(ctx, 1)
+	w.must(err)
+	if again != e {
+		t.Fatal("another epoch within the hour")
+	}
+	_, err = x.opened(2)
+	w.must(err)
+	w.clock = w.clock.Add(2 * time.Hour)
+	w.put(Inbox, nil, "one")
+	erase(1, 2, 3) // somebody is not done with the second
+	again.done()
+	erase(1, 3)
+	if x.epochs[2] != nil || len(x.earlier) != 0 || x.epoch.number != 3 {
+		t.Errorf("keys are left in memory: %v, %v, %+v", x.epochs, x.earlier, x.epoch)
+	}
+	w.expunge(Inbox)
+	w.clock = w.clock.Add(25 * time.Hour)
+	w.must(w.s.expireSome(ctx))
+	if w.s.retireEpochs(); x.epoch != nil {
+		t.Error("a key of yesterday is in memory")
+	}
+	e, err = x.sealing(ctx, 1)
+	w.must(err)
+	w.clock = w.clock.Add(2 * time.Hour)
+	w.s.retireEpochs()
+	erase(1, 3, 4) // the third has the name of the mailbox of deleted messages; nothing came of the fourth so far
+	e.done()
+	erase(1, 3)
+}
+
 // TestEraseWhileMoving moves messages to and fro while the keys are looked through: none that opens something is erased.
 func TestEraseWhileMoving(t *testing.T) {
 	ctx := context.Background()
@@ -68,10 +120,6 @@ func TestEraseWhileMoving(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s = mustOpen(t, o)
 	defer func() { _ = s.Close() }()
 	a, err := s.OpenAccount(ctx, alice)
 	if err != nil {
@@ -79,6 +127,14 @@ func TestEraseWhileMoving(t *testing.T) {
 	}
 	defer func() { _ = a.Close() }()
 	var wg sync.WaitGroup
+	wg.Go(func() { // secrets that are on their way
+		for i := range 30 {
+			_, err := s.Deliver(ctx, Delivery{Bodies: []Body{body(testMessage(fmt.Sprint("fresh", i), "x"), NewEntry{Account: alice, Flags: []string{fmt.Sprint("Word", i)}})}})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
 	for _, way := range [][2]string{{Inbox, "Sent"}, {"Sent", Inbox}} {
 		from, err := a.Open(ctx, way[0])
 		if err != nil {
@@ -99,7 +155,7 @@ func TestEraseWhileMoving(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	if r := checkClean(t, s); r.Entries != 60 {
+	if r := checkClean(t, s); r.Entries != 90 {
 		t.Fatalf("%+v", r)
 	}
 }

@@ -26,6 +26,7 @@ func (a *Account) Create(ctx context.Context, name, use string) error {
 	if err != nil {
 		return err
 	}
+	defer e.done()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if code != 0 {
@@ -128,9 +129,7 @@ func (a *Account) Delete(ctx context.Context, name string) error {
 		defer m.mu.RUnlock()
 		return m.destroy(b, kept)
 	})
-	if err == nil {
-		kept.made()
-	}
+	kept.end(err)
 	return err
 }
 
@@ -233,6 +232,7 @@ func (a *Account) Rename(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
+	defer e.done()
 	return x.store.commit(ctx, &commit{}, func(b *build) error {
 		found := false
 		for _, m := range all {
@@ -298,6 +298,7 @@ func (a *account) renameInbox(ctx context.Context, to string) error {
 	if err != nil {
 		return err
 	}
+	defer e.done()
 	m, err := a.store.hold(ctx, a, key)
 	if err != nil {
 		return err
@@ -339,6 +340,7 @@ func (a *Account) Subscribe(ctx context.Context, name string, on bool) error {
 	if err != nil {
 		return err
 	}
+	defer e.done()
 	text, err := x.sealText(e, name)
 	if err != nil {
 		return err

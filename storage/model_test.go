@@ -709,7 +709,7 @@ func TestModel(t *testing.T) {
 		}
 		m.now.Store(1_700_000_000)
 		m.o = Options{
-			Dir: filepath.Join(t.TempDir(), "store"), Keys: keys.Keystore(ks), FS: fsys, SegmentBytes: 100_000, EpochMessages: 300, HouseRate: -1,
+			Dir: filepath.Join(t.TempDir(), "store"), Keys: keys.Keystore(ks), FS: fsys, SegmentBytes: 100_000, EpochMessages: 40, HouseRate: -1,
 			Now: func() time.Time { return time.Unix(m.now.Load(), 0) }, Recover: modelRecover, HouseEvery: -1, act: 2,
 		}
 		s, err := Open(context.Background(), m.o)

@@ -55,6 +55,7 @@ func (m *machine) stopCopy() {
 	a := from.account
 	e, err := a.sealing(context.Background(), maxKeywords)
 	m.fail(err)
+	defer e.done()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	to, _, err := a.lookup(dest)

@@ -71,11 +71,15 @@ func (m *mailbox) keeping(ctx context.Context) (*keptMaker, error) {
 	return k, err
 }
 
-// made notes that the act is done.
-func (k *keptMaker) made() {
-	if k != nil && k.no != 0 {
+// end notes that the act is done, or has failed.
+func (k *keptMaker) end(err error) {
+	if k == nil {
+		return
+	}
+	if err == nil && k.no != 0 {
 		k.m.account.kept.Store(k.no)
 	}
+	k.epoch.done()
 }
 
 // box is the mailbox of deleted messages, made if need be.

@@ -212,6 +212,7 @@ func (a *account) writeSearchFile(ctx context.Context, h searchHeader, write fun
 	if err != nil {
 		return nil, err
 	}
+	defer e.done()
 	key := make([]byte, keySize)
 	defer clear(key)
 	if _, err := io.ReadFull(s.o.Rand, key); err != nil {

@@ -42,7 +42,6 @@ type vaultEntry struct {
 	key    int64      // offset of the account's record; 0: none
 	epochs []epochRef // ascending
 	last   uint32     // the highest epoch ever used
-	before uint32     // what last was when the vault was opened
 }
 
 type epochRef struct {
@@ -116,9 +115,6 @@ func (v *Vault) load() error {
 		err = v.cut(size)
 	} else if err == nil {
 		err = v.settle(size)
-	}
-	for _, e := range v.accounts {
-		e.before = e.last
 	}
 	return err
 }

@@ -80,11 +80,6 @@ func (v *Vault) replace(w *rewriting, size int64, temp string) error {
 		v.failed = mail.E(mail.Unavailable, "", fmt.Errorf("rewrite of the key vault: %w", err))
 		return errors.Join(v.failed, w.file.Close())
 	}
-	for id, e := range w.accounts {
-		if was := v.accounts[id]; was != nil {
-			e.before = was.before
-		}
-	}
 	old := v.file
 	v.file, v.accounts, v.size, v.synced = w.file, w.accounts, w.size, w.size
 	return old.Close()
@@ -130,20 +125,17 @@ func (w *rewriting) write() error {
 	return err
 }
 
-// Finished is the account's epochs whose keys are in the vault and which no process uses for new secrets: those that were there when it was
-// opened.
-func (v *Vault) Finished(id mail.AccountID) []uint32 {
+// Epochs is the account's epochs whose keys are in the vault, ascending.
+func (v *Vault) Epochs(id mail.AccountID) []uint32 {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	e := v.accounts[id]
 	if e == nil {
 		return nil
 	}
-	var list []uint32
-	for _, ref := range e.epochs {
-		if ref.epoch <= e.before {
-			list = append(list, ref.epoch)
-		}
+	list := make([]uint32, len(e.epochs))
+	for i, ref := range e.epochs {
+		list[i] = ref.epoch
 	}
 	return list
 }
