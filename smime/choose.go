@@ -130,6 +130,9 @@ func lastStep(r trust.Result) error {
 	return fmt.Errorf("%s: %s", s.Name, s.Detail)
 }
 
+// Show is an address as a sentence in ASCII can carry it.
+func Show(a mail.Address) string { return show(a) }
+
 // show is an address as a sentence in ASCII can carry it; other characters are
 // written as in RFC 6533, section 3.
 func show(a mail.Address) string {

@@ -3,7 +3,6 @@ package smime
 import (
 	"bytes"
 	"errors"
-	"slices"
 	"strings"
 
 	"cmmpd/internal/message"
@@ -110,18 +109,11 @@ func (g *Gateway) inspectCMS(der []byte, signatures int) Protection {
 // isCMS says whether p is one CMS structure (RFC 8551, section 3.2), or, made by a
 // program that does not know the type, a file called one (section 3.2.1).
 func isCMS(p *message.Part) bool {
-	return namesCMS(p) || p.Type == "application" && p.Subtype == "octet-stream" && calledCMS(p)
+	return namesCMS(p) || p.Type == "application" && p.Subtype == "octet-stream" && called(p, ".p7m")
 }
 
 func namesCMS(p *message.Part) bool {
 	return p.Type == "application" && (p.Subtype == "pkcs7-mime" || p.Subtype == "x-pkcs7-mime")
-}
-
-// calledCMS says whether a file name of p ends in .p7m.
-func calledCMS(p *message.Part) bool {
-	return slices.ContainsFunc(slices.Concat(p.Params, p.DispositionParams), func(v message.Param) bool {
-		return (v.Name == "name" || v.Name == "filename") && strings.HasSuffix(strings.ToLower(v.Value), ".p7m")
-	})
 }
 
 // isSignature says whether p is a detached signature (RFC 8551, section 3.5.3.1).

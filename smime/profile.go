@@ -128,3 +128,27 @@ func Transports(readers []Usable) []string {
 	slices.Sort(out)
 	return slices.Compact(out)
 }
+
+// Meets says whether what u reads is as strong as a demand: "any", ProfileOAEP (no
+// RSAES-PKCS1-v1_5) or ProfileGCM (AES-256-GCM as well). Nobody meets a demand that is not known.
+func (u *Usable) Meets(demand string) bool {
+	modern := u.Cert.PublicKeyAlgorithm != x509.RSA || u.Transport != cms.PKCS1v15
+	switch demand {
+	case "any":
+		return true
+	case ProfileOAEP:
+		return modern
+	case ProfileGCM:
+		return modern && u.GCM
+	}
+	return false
+}
+
+// Meets says the same of a message that is encrypted.
+func (p *Protection) Meets(demand string) bool {
+	if demand == "any" || p.Enveloped == nil {
+		return demand == "any"
+	}
+	old := slices.ContainsFunc(p.Enveloped.Recipients, func(r cms.RecipientInfo) bool { return r.Algorithm == "rsa-pkcs1v15" })
+	return !old && (demand == ProfileOAEP || demand == ProfileGCM && p.Enveloped.Cipher.Authenticated())
+}

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
 )
 
@@ -42,7 +41,7 @@ var blindFields = []string{"bcc", "resent-bcc"}
 // lets through: fields such as Thread-Topic repeat the subject.
 var outerFields = []string{
 	"from", "sender", "reply-to", "to", "cc", "date", "message-id", "in-reply-to", "references",
-	"auto-submitted", "sensitivity", "sio-label", labelField,
+	"auto-submitted", "sensitivity", sioField, labelField,
 }
 
 // labelField tells the next server the label, now that the subject is hidden.
@@ -93,20 +92,26 @@ func tidy(raw []byte) []byte {
 	return raw
 }
 
-// setLabel adds the label to what is protected, unless the author wrote one.
-func (f *fields) setLabel(label mail.Label) {
-	if label != "" && !slices.ContainsFunc(f.mine, func(m field) bool { return m.name == labelField }) {
-		f.mine = append(f.mine, labelOf(label))
+// setLabel adds the fields of the label to what is protected, unless the author wrote
+// one that says no less.
+func (f *fields) setLabel(m *Marking, ours []field) {
+	for _, o := range ours {
+		stands := false
+		f.mine = slices.DeleteFunc(f.mine, func(own field) bool {
+			weaker := own.name == o.name && m.Weaker != nil && m.Weaker(own.name, unfold(own.value()))
+			stands = stands || own.name == o.name && !weaker
+			return weaker
+		})
+		if !stands {
+			f.mine = append(f.mine, o)
+		}
 	}
 }
 
-func labelOf(label mail.Label) field {
-	return field{labelField, []byte("X-Classification: " + string(label) + "\r\n")}
-}
-
 // outer are the fields that stay visible, made by our confidentiality policy from
-// what the author wrote.
-func (f fields) outer(label mail.Label) []field {
+// what the author wrote. Of a label only what the policy says of it is visible, and not
+// what the author's own field may add.
+func (f fields) outer(ours []field) []field {
 	var out []field
 	has := func(name string) bool {
 		return slices.ContainsFunc(out, func(o field) bool { return o.name == name })
@@ -117,15 +122,12 @@ func (f fields) outer(label mail.Label) []field {
 			if !has("subject") {
 				out = append(out, field{"subject", []byte(hiddenSubject)})
 			}
-		case m.name == labelField && label != "":
+		case len(ours) > 0 && (m.name == labelField || m.name == sioField):
 		case slices.Contains(outerFields, m.name):
 			out = append(out, m)
 		}
 	}
-	if label != "" {
-		out = append(out, labelOf(label))
-	}
-	return out
+	return append(out, ours...)
 }
 
 // protected is the header of the cryptographic payload but its Content fields: the

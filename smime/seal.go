@@ -42,13 +42,15 @@ func (g *Gateway) Seal(raw []byte, x *message.Index, o SealOptions) ([]byte, err
 		return nil, mail.E(mail.Internal, "", fmt.Errorf("label %q cannot stand in a header", o.Label))
 	}
 	f := split(raw[x.Root.HeaderStart:x.Root.BodyStart])
-	f.setLabel(o.Label)
-	outer := f.outer(o.Label)
+	o.Marking.Label = o.Label
+	ours := o.Marking.labelFields()
+	f.setLabel(&o.Marking, ours)
+	outer := f.outer(ours)
 	entity, err := g.payload(raw, x, f, f.protected(o, outer))
 	if err != nil {
 		return nil, mail.E(mail.Internal, "", err)
 	}
-	if entity, err = g.sign(entity, o.Sender, hasBinary(x.Root)); err != nil {
+	if entity, err = g.sign(entity, o, hasBinary(x.Root)); err != nil {
 		return nil, mail.E(mail.Internal, "", err)
 	}
 	cipher := CipherFor(o.Recipients)
@@ -141,7 +143,8 @@ func hasBinary(p *message.Part) bool {
 // (RFC 8551, section 3.5.3), or application/pkcs7-mime (section 3.5.2) where readers that
 // mend line ends would break the signature. Without an authority, or without a sender
 // to vouch for, the payload stays as it is.
-func (g *Gateway) sign(payload cms.Content, sender mail.Address, opaque bool) (cms.Content, error) {
+func (g *Gateway) sign(payload cms.Content, o SealOptions, opaque bool) (cms.Content, error) {
+	sender := o.Sender
 	s, ok := g.o.Signers(sender.Domain)
 	if sender.IsZero() || !ok {
 		return payload, nil
@@ -154,6 +157,7 @@ func (g *Gateway) sign(payload cms.Content, sender mail.Address, opaque bool) (c
 	sig, err := cms.SignContent(g.o.Rand, !opaque, []cms.SignerSpec{s}, cms.SignOptions{
 		Time:         g.o.Now().UTC(),
 		Certificates: between(r.Path),
+		Label:        o.Marking.ESS,
 	}, payload)
 	if err != nil {
 		return nil, fmt.Errorf("signing for %s: %w", sender.Domain, err)

@@ -117,5 +117,8 @@ type SealOptions struct {
 	BccOf *mail.Address
 	// KeepBcc: this is the author's own copy; who the blind recipients are stays, within.
 	KeepBcc bool
-	Label   mail.Label // shown outside in X-Classification, whatever the author wrote there; empty: theirs is shown
+	// Label is the label, and Marking how it is written: outside, whatever the author wrote
+	// there, within and in the domain's signature. Without a label the author's fields are shown.
+	Label   mail.Label
+	Marking Marking
 }

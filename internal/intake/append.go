@@ -63,17 +63,8 @@ func (in *Intake) keep(ctx context.Context, who *mail.Principal, acct mail.Accou
 	} else if special == drafts {
 		p.path = policy.Draft
 	}
-	p.protection = in.o.Gateway.Inspect(p.text, p.index)
-	facts := policy.Facts{Path: p.path, Label: p.label, Encrypted: p.protection.Strong()}
-	var owner smime.Usable
-	if in.o.Policy.NeedsReaders(p.path, p.label, facts.Encrypted) == policy.Owner {
-		var err error
-		if owner, facts.Problems, err = in.owner(ctx, who, acct); err != nil {
-			return m, none, err
-		}
-	}
-	if p.decision = in.o.Policy.Decide(facts); p.decision.Action == policy.Seal {
-		p.envelopes = []envelope{{readers: []smime.Usable{owner}}}
+	if err := in.judgeOwn(ctx, who, acct, p); err != nil {
+		return m, none, err
 	}
 	in.record(p)
 	if err := refusal(p.decision); err != nil {
@@ -86,7 +77,7 @@ func (in *Intake) keep(ctx context.Context, who *mail.Principal, acct mail.Accou
 	if err != nil {
 		return m, none, err
 	}
-	o := smime.SealOptions{Recipients: p.envelopes[0].readers, Label: p.label, KeepBcc: true}
+	o := smime.SealOptions{Recipients: p.envelopes[0].readers, Label: p.label, Marking: in.marking(p.label), KeepBcc: true}
 	if from := authors(m.Index); len(from) == 1 && who.MaySendAs(from[0]) {
 		o.Sender = from[0] // what they save in another's name, our domain does not sign
 	}
@@ -99,13 +90,32 @@ func (in *Intake) keep(ctx context.Context, who *mail.Principal, acct mail.Accou
 	return m, release, nil
 }
 
-// classifyOwn finds the label of a message that an owner saves: what they submitted
-// under its Message-ID counts, too.
-func (in *Intake) classifyOwn(ctx context.Context, p *passage, acct mail.AccountID) error {
-	s := signals(p.header)
-	if in.o.Policy.ReadsContent() {
-		s.Texts = texts(p.index, p.text)
+// judgeOwn finds the decision about a message that an owner saves; nothing is on record yet.
+func (in *Intake) judgeOwn(ctx context.Context, who *mail.Principal, acct mail.AccountID, p *passage) error {
+	p.protection = in.o.Gateway.Inspect(p.text, p.index)
+	p.facts = policy.Facts{Path: p.path, Label: p.label, Department: who.Address.Domain, Encrypted: p.protection.Strong()}
+	p.demand = in.o.Policy.Demand(p.facts)
+	var owner smime.Usable
+	if in.o.Policy.NeedsReaders(p.facts) == policy.Owner {
+		var err error
+		if owner, p.facts.Problems, err = in.owner(ctx, who, acct); err != nil {
+			return err
+		}
+		if len(p.facts.Problems) == 0 {
+			p.facts.Problems = cannotRead(owner, in.o.Policy.DemandedCipher(p.facts))
+		}
 	}
+	if p.decision = in.o.Policy.Decide(p.facts); p.decision.Action == policy.Seal {
+		p.envelopes = []envelope{{readers: []smime.Usable{owner}}}
+	}
+	return nil
+}
+
+// classifyOwn finds the label of a message that an owner saves: what they submitted
+// under its Message-ID counts, too; that had the conversation's label in it, unless they
+// lowered it, so the conversation is not asked again.
+func (in *Intake) classifyOwn(ctx context.Context, p *passage, acct mail.AccountID) error {
+	s := in.signals(p)
 	var own []string
 	if id, ok := messageID(p.header); ok {
 		own = []string{id}
@@ -116,7 +126,11 @@ func (in *Intake) classifyOwn(ctx context.Context, p *passage, acct mail.Account
 			return err
 		}
 		s.Submission, s.Thread = labels[:len(own)], labels[len(own):]
+		if len(own) > 0 && labels[0] != "" {
+			s.Thread = nil
+		}
 	}
+	p.signals = s
 	p.label, p.source = in.o.Policy.Classify(s)
 	return nil
 }

@@ -1,13 +1,19 @@
 package intake
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/xml"
+	"errors"
+	"io"
 	"strings"
 	"unicode/utf8"
 
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
 	"cmmpd/internal/policy"
+	"cmmpd/smime/cms"
 )
 
 // Bounds of what classify looks at.
@@ -19,10 +25,7 @@ const (
 
 // classify finds the label.
 func (in *Intake) classify(ctx context.Context, p *passage) error {
-	s := signals(p.header)
-	if in.o.Policy.ReadsContent() {
-		s.Texts = texts(p.index, p.text)
-	}
+	s := in.signals(p)
 	ids := thread(p.header)
 	if len(ids) > 0 {
 		for _, a := range in.threadAccounts(p) {
@@ -33,8 +36,35 @@ func (in *Intake) classify(ctx context.Context, p *passage) error {
 			s.Thread = append(s.Thread, labels...)
 		}
 	}
+	in.lower(p, &s)
+	p.signals = s
 	p.label, p.source = in.o.Policy.Classify(s)
 	return nil
+}
+
+// signals are what the message itself says of its label.
+func (in *Intake) signals(p *passage) policy.Signals {
+	s := signals(p.header)
+	found := in.o.Gateway.Labels(p.text, p.index)
+	s.Signed.Unreadable = found.Unreadable
+	for _, l := range found.Labels {
+		s.Signed.Labels = append(s.Signed.Labels, securityLabel(&l))
+	}
+	for _, h := range found.Headers { // what header protection repeats within
+		more := signals(h)
+		s.SIOLabel, s.SIOSecurity.Labels = append(s.SIOLabel, more.SIOLabel...), append(s.SIOSecurity.Labels, more.SIOSecurity.Labels...)
+		s.SIOSecurity.Unreadable += more.SIOSecurity.Unreadable
+		s.Classification, s.Sensitivity = append(s.Classification, more.Classification...), append(s.Sensitivity, more.Sensitivity...)
+		s.Subject = append(s.Subject, more.Subject...)
+	}
+	if in.o.Policy.ReadsContent() {
+		s.Texts = texts(p.index, p.text)
+	}
+	return s
+}
+
+func securityLabel(l *cms.SecurityLabel) policy.SecurityLabel {
+	return policy.SecurityLabel{Policy: string(l.Policy), Classification: l.Classification, PrivacyMark: l.PrivacyMark}
 }
 
 // threadAccounts are those in which a message may lie that this one answers: the
@@ -53,18 +83,85 @@ func (in *Intake) threadAccounts(p *passage) []mail.AccountID {
 	return out
 }
 
-// signals are what the header says of the label.
+// signals are what a header says of the label.
 func signals(h message.Header) policy.Signals {
 	s := policy.Signals{Classification: readings(h, "X-Classification"), Sensitivity: readings(h, "Sensitivity"), Subject: readings(h, "Subject")}
 	for _, v := range readings(h, "SIO-Label") {
 		s.SIOLabel = append(s.SIOLabel, v)
-		for _, p := range message.ParseParams(v) {
-			if p.Name == "marking" { // as the policy would not see it: extended by RFC 2231
-				s.SIOLabel = append(s.SIOLabel, p.Value)
+		readSIO(v, &s)
+	}
+	return s
+}
+
+// maxSIOLabel bounds the label within an SIO-Label, in octets of base64.
+const maxSIOLabel = 64 << 10
+
+// readSIO reads the parameters of an SIO-Label (RFC 7444, section 3) that the policy does
+// not read itself: a marking that is extended by RFC 2231, and the label, of the types
+// :ess, :x411 and :xml. A label that cannot be read counts where no marking says what it is.
+func readSIO(v string, s *policy.Signals) {
+	var kind, label string
+	marked := false
+	for _, p := range message.ParseParams(v) {
+		switch p.Name {
+		case "marking":
+			s.SIOLabel, marked = append(s.SIOLabel, p.Value), true
+		case "type":
+			kind = strings.ToLower(p.Value)
+		case "label":
+			label = p.Value
+		}
+	}
+	if kind == "" || label == "" {
+		return
+	}
+	data, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(label), ""))
+	known := err == nil && len(label) <= maxSIOLabel
+	if known {
+		switch kind {
+		case ":ess", ":x411":
+			var l *cms.SecurityLabel
+			if l, err = cms.ParseSecurityLabel(data); err == nil {
+				s.SIOSecurity.Labels = append(s.SIOSecurity.Labels, securityLabel(l))
+			}
+			known = err == nil
+		case ":xml":
+			var text []string
+			text, known = xmlTexts(data)
+			s.SIOLabel = append(s.SIOLabel, text...)
+		default:
+			known = false
+		}
+	}
+	if !known && !marked {
+		s.SIOSecurity.Unreadable++
+	}
+}
+
+// xmlTexts are the texts and the values of attributes in an XML label, but the names of
+// name spaces.
+func xmlTexts(data []byte) (texts []string, ok bool) {
+	d := xml.NewDecoder(bytes.NewReader(data))
+	for {
+		t, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return texts, true
+		} else if err != nil {
+			return texts, false
+		}
+		switch t := t.(type) {
+		case xml.CharData:
+			if text := strings.TrimSpace(string(t)); text != "" {
+				texts = append(texts, text)
+			}
+		case xml.StartElement:
+			for _, a := range t.Attr {
+				if a.Name.Space != "xmlns" && a.Name.Local != "xmlns" {
+					texts = append(texts, a.Value)
+				}
 			}
 		}
 	}
-	return s
 }
 
 // readings are the values of a field, decoded. One in 8-bit characters that say nothing

@@ -14,35 +14,71 @@ import (
 // decide asks policy, with what it needs to know about the readers, and ends the
 // journey where the answer is no.
 func (in *Intake) decide(ctx context.Context, p *passage) error {
-	p.protection = in.o.Gateway.Inspect(p.text, p.index)
-	facts := policy.Facts{Path: p.path, Label: p.label, Encrypted: in.encrypted(p)}
-	readers := in.o.Policy.NeedsReaders(p.path, p.label, facts.Encrypted)
-	if readers != policy.NoReaders {
-		if err := in.contacts(ctx, p); err != nil {
-			return err
-		}
-		if p.path == policy.Submission {
-			e, err := in.author(ctx, p)
-			if err != nil {
-				return err
-			}
-			p.sender = e
-		}
-		var err error
-		if facts.Encrypted {
-			facts.Problems, err = in.uncovered(ctx, p)
-		} else {
-			facts.Problems, err = in.unsealable(p)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if p.decision = in.o.Policy.Decide(facts); p.decision.Action == policy.Seal {
-		p.envelopes = p.seals()
+	if err := in.judge(ctx, p); err != nil {
+		return err
 	}
 	in.record(p)
 	return refusal(p.decision)
+}
+
+// judge finds the decision; nothing is on record yet.
+func (in *Intake) judge(ctx context.Context, p *passage) error {
+	p.protection = in.o.Gateway.Inspect(p.text, p.index)
+	known := false // those elsewhere have been looked up
+	if in.o.Policy.NeedsClearance(p.label) {
+		if err := in.contacts(ctx, p); err != nil {
+			return err
+		}
+		known = true
+	}
+	p.facts = policy.Facts{Path: p.path, Label: p.label, Recipients: p.recipients()}
+	if p.path == policy.Submission {
+		p.facts.Department = p.author().Domain
+	}
+	p.demand = in.o.Policy.Demand(p.facts)
+	p.facts.Encrypted = in.encrypted(p)
+	if in.o.Policy.NeedsReaders(p.facts) != policy.NoReaders {
+		if err := in.readers(ctx, p, known); err != nil {
+			return err
+		}
+	}
+	if p.decision = in.o.Policy.Decide(p.facts); p.decision.Action == policy.Seal {
+		p.envelopes = p.seals()
+	}
+	return nil
+}
+
+// readers finds out who of the readers cannot have the message.
+func (in *Intake) readers(ctx context.Context, p *passage, known bool) (err error) {
+	if !known {
+		if err := in.contacts(ctx, p); err != nil {
+			return err
+		}
+	}
+	if p.path == policy.Submission {
+		if p.sender, err = in.author(ctx, p); err != nil {
+			return err
+		}
+	}
+	cipher := in.o.Policy.DemandedCipher(p.facts)
+	if p.facts.Encrypted {
+		p.facts.Problems, err = in.uncovered(ctx, p)
+		if err == nil && len(p.facts.Problems) == 0 {
+			p.facts.Problems = tooWeak(p.protection, cipher)
+		}
+		return err
+	}
+	p.facts.Problems, err = in.unsealable(p, cipher)
+	return err
+}
+
+// recipients are the mailboxes as policy knows them.
+func (p *passage) recipients() []policy.Recipient {
+	out := make([]policy.Recipient, len(p.mailboxes))
+	for i, m := range p.mailboxes {
+		out[i] = policy.Recipient{Name: smime.Show(m.entry.Address), Domain: m.entry.Address.Domain, Here: m.way == "", Clearance: m.entry.Clearance}
+	}
+	return out
 }
 
 // encrypted says whether the message counts as encrypted. What only claims to be so
@@ -53,7 +89,7 @@ func (in *Intake) encrypted(p *passage) bool {
 	case smime.Encrypted:
 		return true
 	case smime.EncryptedBroken:
-		return p.path == policy.Submission || in.o.Policy.Requires(p.label) >= policy.SMIME
+		return p.path == policy.Submission || p.demand >= policy.SMIME
 	}
 	return false
 }
@@ -176,7 +212,7 @@ func problem(err error) ([]policy.Problem, error) {
 }
 
 // unsealable chooses a certificate for every reader of a message that came in clear.
-func (in *Intake) unsealable(p *passage) ([]policy.Problem, error) {
+func (in *Intake) unsealable(p *passage, cipher policy.Cipher) ([]policy.Problem, error) {
 	var problems []policy.Problem
 	p.usable = make(map[string]smime.Usable, len(p.mailboxes)+1)
 	choose := func(key string, e directory.Entry) error {
@@ -186,6 +222,7 @@ func (in *Intake) unsealable(p *passage) ([]policy.Problem, error) {
 		u, err := in.o.Gateway.Choose(candidate(e))
 		if err == nil {
 			p.usable[key] = u
+			problems = append(problems, cannotRead(u, cipher)...)
 			return nil
 		}
 		more, err := problem(err)
@@ -213,4 +250,20 @@ func (p *passage) reads(a mail.AccountID) bool {
 		}
 	}
 	return false
+}
+
+// cannotRead says that a reader's program does not read what is demanded.
+func cannotRead(u smime.Usable, cipher policy.Cipher) []policy.Problem {
+	if u.Meets(cipher.String()) {
+		return nil
+	}
+	return []policy.Problem{{Text: smime.Show(u.Address) + " reads only mail that is encrypted in an older way than is demanded"}}
+}
+
+// tooWeak says that a client encrypted in another way than is demanded.
+func tooWeak(prot smime.Protection, cipher policy.Cipher) []policy.Problem {
+	if prot.Meets(cipher.String()) {
+		return nil
+	}
+	return []policy.Problem{{Text: "it is encrypted in an older way than is demanded"}}
 }

@@ -96,7 +96,7 @@ func (in *Intake) tell(ctx context.Context, p *passage, d *storage.Delivery) err
 	if from.IsZero() {
 		return nil
 	}
-	confidential := in.o.Policy.Requires(p.label) >= policy.SMIME
+	confidential := p.demand >= policy.SMIME
 	f := queue.Failure{Hostname: in.o.Hostname, Sender: from, Time: in.o.Now(), Confidential: confidential, Header: p.text[:p.header.Len()]}
 	for _, a := range p.missed() {
 		f.Recipients = append(f.Recipients, queue.Failed{Address: a, Status: "5.2.2", Text: "the mailbox is full"})

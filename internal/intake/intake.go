@@ -36,6 +36,7 @@ type Store interface {
 // Sealer protects messages, and looks at how they are protected: smime.Gateway.
 type Sealer interface {
 	Choose(c smime.Candidate) (smime.Usable, error)
+	Labels(raw []byte, x *message.Index) smime.Labels
 	Inspect(raw []byte, x *message.Index) smime.Protection
 	Covers(p smime.Protection, must, may []smime.Candidate) error
 	Readers(p smime.Protection, people []smime.Candidate) []mail.Address
@@ -54,6 +55,7 @@ type Queue interface {
 // Recorder keeps the record of decisions: audit.Log.
 type Recorder interface {
 	Note(e audit.Event)
+	Begin(ctx context.Context, e audit.Event) (*audit.Act, error)
 }
 
 // Options are the parts that intake works with. Directory, Store, Gateway, Audit and
@@ -70,6 +72,8 @@ type Options struct {
 	Memory    *limit.Budget  // bytes of messages in flight; default 512 MiB
 	Message   message.Limits // what is read of a message
 	MaxHops   int            // Received fields of a message; default 50
+	// Lowerers are the roles of those who may lower the label of a conversation; empty: nobody.
+	Lowerers []string
 	// Soft are the labels under which what a client encrypted passes although it is not
 	// known whether a reader's certificate is revoked. No label counts as unclassified. What
 	// we seal ourselves is never soft.
@@ -142,7 +146,7 @@ func (in *Intake) Accept(ctx context.Context, env *mail.Envelope, raw []byte) (m
 		return "", err
 	}
 	defer release()
-	if err := in.commit(ctx, p); err != nil {
+	if err := in.onRecord(ctx, p, in.commit); err != nil {
 		return "", err
 	}
 	return env.ID, nil
@@ -163,10 +167,15 @@ type passage struct {
 	sender    directory.Entry // of a submission; empty until somebody needs it
 
 	// classify
-	label  mail.Label
-	source policy.Source
+	asked   *policy.Lowering // by the author of a submission
+	floor   mail.Label       // what the conversation demanded before it was lowered; empty: nothing was
+	signals policy.Signals
+	label   mail.Label
+	source  policy.Source
 
 	// decide
+	facts      policy.Facts
+	demand     policy.Requirement
 	protection smime.Protection
 	decision   policy.Decision
 	usable     map[string]smime.Usable // whom Seal encrypts to, by mailbox.key

@@ -30,6 +30,9 @@ func (in *Intake) parse(p *passage, raw []byte) error {
 		if err := checkAuthor(p.env.Sender, h); err != nil {
 			return err
 		}
+		if err := in.request(p, h); err != nil {
+			return err
+		}
 		own = in.missing(p, h)
 	}
 	p.text = in.splice(p, h, raw, own)
@@ -102,10 +105,17 @@ func (in *Intake) splice(p *passage, h message.Header, raw, own []byte) []byte {
 	text = append(text, top...)
 	at := 0
 	for _, f := range h.Fields() {
+		var instead []byte
 		if !in.drops(p.path, h, f) {
-			continue
+			ok := false
+			if p.asked != nil {
+				instead, ok = in.withoutRequest(h, f)
+			}
+			if !ok {
+				continue
+			}
 		}
-		text = append(text, raw[at:f.Start]...)
+		text = append(append(text, raw[at:f.Start]...), instead...)
 		at = f.End
 	}
 	text = append(text, raw[at:end]...)
@@ -119,13 +129,15 @@ func (in *Intake) splice(p *passage, h message.Header, raw, own []byte) []byte {
 }
 
 // drops says whether the field f does not enter: who else got a copy (RFC 5322, section
-// 3.6.3), a Return-Path, which final delivery alone writes (RFC 5321, section 4.4), and
-// results of an authentication that claims to be ours (RFC 8601, section 5).
+// 3.6.3), a Return-Path, which final delivery alone writes (RFC 5321, section 4.4),
+// results of an authentication that claims to be ours (RFC 8601, section 5), and requests
+// to lower the label: those of strangers ask in vain, and must not wait to be sent again by
+// somebody who may.
 func (in *Intake) drops(path policy.Path, h message.Header, f message.Field) bool {
 	switch strings.ToLower(f.Name) {
 	case "bcc", "resent-bcc":
 		return path == policy.Submission
-	case "return-path":
+	case "return-path", strings.ToLower(policy.LowerField):
 		return true
 	case "authentication-results":
 		return strings.EqualFold(authserv(h.Value(f)), in.o.Hostname)

@@ -9,6 +9,7 @@ import (
 	"cmmpd/internal/policy"
 	"cmmpd/internal/queue"
 	"cmmpd/smime"
+	"cmmpd/smime/cms"
 	"cmmpd/storage"
 )
 
@@ -58,6 +59,7 @@ func (p *passage) seals() []envelope {
 // back the memory that the copies take.
 func (in *Intake) protect(ctx context.Context, p *passage) (release func(), err error) {
 	if p.decision.Action != policy.Seal {
+		in.mark(p)
 		b := storage.Body{Data: p.text, Index: p.index, Label: p.label}
 		if err := in.address(p, &b, p.mailboxes); err != nil {
 			return nil, err
@@ -78,6 +80,34 @@ func (in *Intake) protect(ctx context.Context, p *passage) (release func(), err 
 	return release, nil
 }
 
+// marking is how a label is written.
+func (in *Intake) marking(l mail.Label) smime.Marking {
+	d := in.o.Policy.Labels().Definition(l)
+	if d.Label == "" {
+		return smime.Marking{}
+	}
+	m := smime.Marking{Text: in.o.Policy.Labels().Name(l), Color: d.Color, Weaker: func(name, value string) bool {
+		h := message.ParseHeader([]byte(name+": "+value+"\r\n\r\n"), in.o.Message)
+		said, _ := in.o.Policy.Classify(signals(h))
+		return in.o.Policy.Labels().Rank(said) < in.o.Policy.Labels().Rank(l)
+	}}
+	if own := in.o.Policy.ESSPolicy(); own != "" && d.Classification > 0 {
+		m.ESS = &cms.SecurityLabel{Policy: cms.OID(own), Classification: d.Classification, PrivacyMark: m.Text}
+	}
+	return m
+}
+
+// mark writes the label on a labelled submission that leaves as its author made it.
+func (in *Intake) mark(p *passage) {
+	if p.path != policy.Submission || p.label == "" {
+		return
+	}
+	m := in.marking(p.label)
+	if marked := m.Mark(p.text, in.o.Message); len(marked) != len(p.text) {
+		p.text, p.header, p.index = marked, message.ParseHeader(marked, in.o.Message), message.Parse(marked, in.o.Message)
+	}
+}
+
 // room reserves memory for sealed copies: each is made of a signed one and a third
 // longer than that.
 func (in *Intake) room(ctx context.Context, size, copies int) (release func(), err error) {
@@ -96,7 +126,7 @@ func (in *Intake) room(ctx context.Context, size, copies int) (release func(), e
 // sealIn adds a sealed copy. Only of a submission do we know the author: the domain signs
 // nothing that comes from outside.
 func (in *Intake) sealIn(p *passage, e envelope) error {
-	o := smime.SealOptions{Label: p.label, Recipients: e.readers, BccOf: e.bccOf}
+	o := smime.SealOptions{Label: p.label, Marking: in.marking(p.label), Recipients: e.readers, BccOf: e.bccOf}
 	if p.path == policy.Submission {
 		o.Sender = p.sender.Address
 	}
@@ -126,7 +156,7 @@ func (in *Intake) address(p *passage, b *storage.Body, to []mailbox) error {
 		if l == nil {
 			l = &queue.Letter{
 				ID: p.env.ID, From: p.env.From, Label: p.label, Body: b.Data,
-				Confidential: in.o.Policy.Requires(p.label) >= policy.SMIME, VerifiedTLS: p.decision.Action == policy.RequireTLS,
+				Confidential: p.demand >= policy.SMIME, VerifiedTLS: p.decision.Action == policy.RequireTLS,
 			}
 			letters[m.way] = l
 			ways = append(ways, m.way)

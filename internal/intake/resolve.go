@@ -129,15 +129,19 @@ func (in *Intake) contacts(ctx context.Context, p *passage) error {
 
 // author is the directory entry that the submission is sent as.
 func (in *Intake) author(ctx context.Context, p *passage) (directory.Entry, error) {
-	from := p.env.From
-	if from.IsZero() {
-		from = p.env.Sender.Address
-	}
-	e, err := in.o.Directory.Lookup(ctx, from)
+	e, err := in.o.Directory.Lookup(ctx, p.author())
 	if err != nil {
 		return e, mail.E(mail.Unavailable, "", err)
 	}
 	return e, nil
+}
+
+// authorAddress is the address that the submission is sent as.
+func (p *passage) author() mail.Address {
+	if p.env.From.IsZero() {
+		return p.env.Sender.Address
+	}
+	return p.env.From
 }
 
 // candidate is an entry as smime knows people.

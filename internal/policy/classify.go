@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -14,12 +15,28 @@ import (
 // unfolded and RFC 2047 decoded.
 type Signals struct {
 	SIOLabel       []string     // SIO-Label fields (RFC 7444)
+	SIOSecurity    Security     // the security labels in them
+	Signed         Security     // the security labels of its signatures (RFC 2634, RFC 5035)
 	Classification []string     // X-Classification fields
 	Sensitivity    []string     // Sensitivity fields (RFC 2156, as Outlook writes them)
 	Subject        []string     // Subject fields; a message should have one
+	Lowered        mail.Label   // what its author asked it to be lowered to
 	Thread         []mail.Label // of the messages that this one answers
 	Submission     []mail.Label // of what was submitted with the same Message-ID
 	Texts          [][]byte     // its text parts as UTF-8, for the content rules
+}
+
+// Security is what some security labels say, whoever signed them.
+type Security struct {
+	Labels     []SecurityLabel
+	Unreadable int // how many are there that cannot be read
+}
+
+// SecurityLabel is an ESS security label (RFC 2634, section 3.2) but its categories.
+type SecurityLabel struct {
+	Policy         string // an object identifier, dotted; may be empty
+	Classification int    // NoClassification: absent
+	PrivacyMark    string
 }
 
 // Source says where a label came from.
@@ -29,65 +46,116 @@ type Source string
 const (
 	FromNothing        Source = ""
 	FromSIOLabel       Source = "sio-label"
+	FromSignature      Source = "ess-label"
 	FromClassification Source = "x-classification"
 	FromSensitivity    Source = "sensitivity"
 	FromSubject        Source = "subject"
+	FromRequest        Source = "lowering"
 	FromSubmission     Source = "submission"
 	FromThread         Source = "thread"
 	FromContent        Source = "content"
 )
 
+// Reading is one thing that says something about a label.
+type Reading struct {
+	Label  mail.Label
+	Source Source
+	Detail string // of a security label its policy and classification, of a content rule its name
+}
+
 // Classify is the strongest label that any signal gives, and the first source that
 // gives it. A message about which nothing is said has the empty label.
 func (p *Policy) Classify(s Signals) (mail.Label, Source) {
-	var best mail.Label
-	var source Source
-	see := func(l mail.Label, from Source) {
-		if p.labels.Rank(l) > p.labels.Rank(best) {
-			best, source = l, from
+	var best Reading
+	p.read(s, func(r Reading) {
+		if p.labels.Rank(r.Label) > p.labels.Rank(best.Label) {
+			best = r
+		}
+	})
+	for _, c := range p.content {
+		if p.labels.Rank(c.Label) > p.labels.Rank(best.Label) && c.matches(s.Texts) {
+			best = Reading{Label: c.Label, Source: FromContent}
 		}
 	}
-	for _, v := range s.SIOLabel {
-		see(p.sioLabel(v), FromSIOLabel)
+	return best.Label, best.Source
+}
+
+// Readings is all that the signals say about the label, in the order of the sources.
+func (p *Policy) Readings(s Signals) []Reading {
+	var out []Reading
+	p.read(s, func(r Reading) {
+		if r.Label != "" {
+			out = append(out, r)
+		}
+	})
+	for _, c := range p.content {
+		if c.matches(s.Texts) {
+			out = append(out, Reading{c.Label, FromContent, c.Name})
+		}
 	}
+	return out
+}
+
+// read tells see what each signal says, but the content.
+func (p *Policy) read(s Signals, see func(Reading)) {
+	for _, v := range s.SIOLabel {
+		see(Reading{Label: p.sioLabel(v), Source: FromSIOLabel})
+	}
+	p.readSecurity(s.SIOSecurity, FromSIOLabel, see)
+	p.readSecurity(s.Signed, FromSignature, see)
 	for _, v := range s.Classification {
 		l, _ := p.labels.Find(v)
-		see(l, FromClassification)
+		see(Reading{Label: l, Source: FromClassification})
 	}
 	for _, v := range s.Sensitivity {
 		// Comments and quotes may stand around it (RFC 2156, section 5.3.4, has a bare word).
 		if strings.Contains(strings.ReplaceAll(fold(v), " ", ""), "companyconfidential") {
-			see(p.guarded(), FromSensitivity)
+			see(Reading{Label: p.guarded(), Source: FromSensitivity})
 		}
 	}
 	for _, v := range s.Subject {
-		see(p.subjectLabel(v), FromSubject)
+		see(Reading{Label: p.subjectLabel(v), Source: FromSubject})
 	}
+	see(Reading{Label: s.Lowered, Source: FromRequest})
 	for _, l := range s.Submission {
-		see(l, FromSubmission)
+		see(Reading{Label: l, Source: FromSubmission})
 	}
 	for _, l := range s.Thread {
-		see(l, FromThread)
+		see(Reading{Label: l, Source: FromThread})
 	}
-	for _, c := range p.content {
-		for _, t := range s.Texts {
-			if p.labels.Rank(c.Label) > p.labels.Rank(best) && c.Match(t) {
-				see(c.Label, FromContent)
-			}
+}
+
+// readSecurity tells see what security labels say: the stronger of classification and
+// privacy mark. One that says nothing we know, or cannot be read, counts as confidential:
+// somebody took care to put it there.
+func (p *Policy) readSecurity(s Security, from Source, see func(Reading)) {
+	for _, l := range s.Labels {
+		r := Reading{Source: from, Detail: l.Policy}
+		if l.Classification != NoClassification {
+			r.Detail += ":" + strconv.Itoa(l.Classification)
 		}
+		label, known := p.labels.Classified(l.Policy, l.Classification)
+		mark, marked := p.labels.Find(l.PrivacyMark)
+		if r.Label = p.labels.Stronger(label, mark); !known && !marked {
+			r.Label = p.guarded()
+		}
+		see(r)
 	}
-	return best, source
+	if s.Unreadable > 0 {
+		see(Reading{p.guarded(), from, "unreadable"})
+	}
 }
 
 // guarded is the weakest label that demands S/MIME: what mail programs mean that know
-// only one degree of confidence.
+// only one degree of confidence, and what is not understood is taken for. If none
+// demands it, it is the strongest.
 func (p *Policy) guarded() mail.Label {
 	for i, r := range p.rules {
 		if r >= SMIME {
 			return p.labels.defs[i].Label
 		}
 	}
-	return ""
+	return p.labels.defs[len(p.rules)-1].Label
 }
 
 // ReadsContent says whether Classify looks at Signals.Texts, so that the caller may
@@ -168,6 +236,9 @@ func (p *Policy) subjectLabel(subject string) mail.Label {
 		tag, rest, ok := cutBrackets(subject)
 		if !ok {
 			return best
+		}
+		if asked, _, ok := p.cutLowering(tag); ok { // its reason may name labels
+			tag = asked
 		}
 		if l, ok := p.labels.Find(tag); ok {
 			best = p.labels.Stronger(best, l)

@@ -1,6 +1,12 @@
 package policy
 
-import "cmmpd/internal/mail"
+import (
+	"fmt"
+	"regexp"
+	"slices"
+
+	"cmmpd/internal/mail"
+)
 
 // ContentRule gives a message a label for what its text holds.
 type ContentRule struct {
@@ -8,6 +14,9 @@ type ContentRule struct {
 	Label mail.Label             // what a match means
 	Match func(text []byte) bool // pure, in time linear in the text
 }
+
+// matches says whether one of the texts matches.
+func (c *ContentRule) matches(texts [][]byte) bool { return slices.ContainsFunc(texts, c.Match) }
 
 // DefaultContent labels personal data: mail with the number of a Hong Kong identity
 // card is restricted.
@@ -89,3 +98,88 @@ func letter(text []byte, i int) (int, bool) {
 	c := text[i] &^ 0x20
 	return int(c-'A') + 10, c >= 'A' && c <= 'Z'
 }
+
+// maxPattern bounds a pattern, in bytes.
+const maxPattern = 1000
+
+// Pattern is a match for a regular expression (RE2: in time linear in the text). The error
+// says what is wrong with it.
+func Pattern(expr string) (func(text []byte) bool, error) {
+	if len(expr) > maxPattern {
+		return nil, fmt.Errorf("the pattern is longer than %d octets", maxPattern)
+	}
+	re, err := regexp.Compile(expr)
+	if err != nil {
+		return nil, err
+	}
+	if re.MatchString("") {
+		return nil, fmt.Errorf("the pattern %q matches every text", expr)
+	}
+	return re.Match, nil
+}
+
+// The lengths of card numbers (ISO/IEC 7812-1 allows 8 to 19 digits; those in use have these).
+const minCard, maxCard = 13, 19
+
+// HasCardNumber finds the number of a payment card: 13 to 19 digits of an issuer in use
+// (the first is 3 to 6, or they begin with 2221 to 2720), with spaces or hyphens between
+// groups of two or more, whose last digit is the check digit of Luhn (ISO/IEC 7812-1,
+// annex B). A longer number, or one with a letter beside it, is none.
+func HasCardNumber(text []byte) bool {
+	for i := 0; i < len(text); {
+		if !digit(text[i]) {
+			i++
+			continue
+		}
+		number, end := cardAt(text, i)
+		if (i == 0 || !word(text[i-1])) && (end == len(text) || !word(text[end])) && isCard(number) {
+			return true
+		}
+		i = end
+	}
+	return false
+}
+
+// cardAt reads the digits from i on, over single spaces and hyphens, and where they end.
+// Of more than a card has, one more is kept.
+func cardAt(text []byte, i int) (number []byte, end int) {
+	for i < len(text) {
+		if digit(text[i]) {
+			if len(number) <= maxCard {
+				number = append(number, text[i]-'0')
+			}
+			i++
+			continue
+		}
+		if (text[i] != ' ' && text[i] != '-') || i+2 >= len(text) || !digit(text[i+1]) || !digit(text[i+2]) {
+			break
+		}
+		i++
+	}
+	return number, i
+}
+
+func isCard(n []byte) bool {
+	if len(n) < minCard || len(n) > maxCard {
+		return false
+	}
+	four := int(n[0])*1000 + int(n[1])*100 + int(n[2])*10 + int(n[3])
+	if (n[0] < 3 || n[0] > 6) && (four < 2221 || four > 2720) {
+		return false
+	}
+	sum := 0
+	for i, d := range n {
+		if v := int(d); (len(n)-i)%2 == 0 {
+			v *= 2
+			sum += v/10 + v%10
+		} else {
+			sum += v
+		}
+	}
+	return sum%10 == 0
+}
+
+func digit(c byte) bool { return c >= '0' && c <= '9' }
+
+// word says whether c joins a number: a letter or digit of ASCII.
+func word(c byte) bool { return digit(c) || c&^0x20 >= 'A' && c&^0x20 <= 'Z' }

@@ -18,6 +18,18 @@ const (
 	Withheld                    // not carried by this platform
 )
 
+func (r Requirement) String() string { return [...]string{"free", "tls", "smime", "refuse"}[r] }
+
+// ParseRequirement is the inverse of String.
+func ParseRequirement(s string) (Requirement, bool) {
+	for r := Free; r <= Withheld; r++ {
+		if r.String() == s {
+			return r, true
+		}
+	}
+	return 0, false
+}
+
 // DefaultRules are the release rules unless the configuration has its own.
 func DefaultRules() map[mail.Label]Requirement {
 	return map[mail.Label]Requirement{
@@ -36,12 +48,16 @@ const (
 	Draft                  // saved into Drafts by its owner
 )
 
+func (p Path) String() string { return [...]string{"submission", "inbound", "append", "drafts"}[p] }
+
 // Facts are what a decision rests on.
 type Facts struct {
-	Path      Path
-	Label     mail.Label
-	Encrypted bool      // the message is encrypted already, as one S/MIME entity
-	Problems  []Problem // who could not read it: of an encrypted message, who is not covered; of a plain one, for whom it cannot be sealed
+	Path       Path
+	Label      mail.Label
+	Department string      // the domain of the author of a submission, of the owner of what is saved
+	Recipients []Recipient // of a submission and of inbound mail
+	Encrypted  bool        // the message is encrypted already, as one S/MIME entity
+	Problems   []Problem   // who could not read it: of an encrypted message, who is not covered; of a plain one, for whom it cannot be sealed
 }
 
 // Problem says why one reader's part cannot be done.
@@ -95,18 +111,21 @@ const (
 	Owner                     // the mailbox owner's
 )
 
-// NeedsReaders says whose part in a message must be known before Decide can be asked.
-func (p *Policy) NeedsReaders(path Path, l mail.Label, encrypted bool) Readers {
-	req := p.Requires(l)
+// NeedsReaders says whose part in a message must be known before Decide can be asked. The
+// problems of f do not count for it.
+func (p *Policy) NeedsReaders(f Facts) Readers {
+	req := p.Demand(f)
 	switch {
 	case req == Withheld:
 		return NoReaders
-	case path == Append && !encrypted && req == SMIME, path == Draft && !encrypted && req == SMIME && p.drafts == DraftsSeal:
+	case f.Path == Append && !f.Encrypted && req == SMIME, f.Path == Draft && !f.Encrypted && req == SMIME && p.drafts == DraftsSeal:
 		return Owner
-	case path == Append || path == Draft:
+	case f.Path == Append || f.Path == Draft:
 		return NoReaders
-	case encrypted || req == SMIME:
-		if path == Submission {
+	case p.refusesPlain(f, req):
+		return NoReaders
+	case f.Encrypted || req == SMIME:
+		if f.Path == Submission {
 			return Everyone
 		}
 		return Recipients
@@ -117,18 +136,21 @@ func (p *Policy) NeedsReaders(path Path, l mail.Label, encrypted bool) Readers {
 // Decide is the decision about a message. The facts hold a Problem for each of the
 // readers that NeedsReaders names who cannot have the message.
 func (p *Policy) Decide(f Facts) Decision {
-	req := p.Requires(f.Label)
+	req := p.Demand(f)
 	if req == Withheld {
-		return Decision{Refuse, []string{fmt.Sprintf("%s mail is not carried by this platform", p.labels.Name(f.Label))}}
+		return p.withheld(f)
 	}
-	if p.NeedsReaders(f.Path, f.Label, f.Encrypted) == NoReaders {
+	if p.refusesPlain(f, req) {
+		return Decision{Refuse, []string{p.name(f.Label) + " mail of your department must be encrypted by your own mail program"}}
+	}
+	if p.NeedsReaders(f) == NoReaders {
 		if req == TLS {
 			return Decision{Action: RequireTLS}
 		}
 		return Decision{Action: Pass}
 	}
 	if len(f.Problems) > 0 {
-		return p.unreadable(f)
+		return p.unreadable(f, req)
 	}
 	switch {
 	case f.Encrypted && req == TLS:
@@ -139,9 +161,32 @@ func (p *Policy) Decide(f Facts) Decision {
 	return Decision{Action: Seal}
 }
 
+// name is how sentences call mail with the label.
+func (p *Policy) name(l mail.Label) string {
+	if l == "" {
+		return "unlabelled"
+	}
+	return p.labels.Name(l)
+}
+
+// withheld refuses what is not carried at all, or not to some recipients.
+func (p *Policy) withheld(f Facts) Decision {
+	d := Decision{Action: Refuse}
+	if p.Requires(f.Label) == Withheld {
+		d.Reasons = []string{p.name(f.Label) + " mail is not carried by this platform"}
+		return d
+	}
+	for _, r := range f.Recipients {
+		if p.DemandFor(f.Label, r) == Withheld {
+			d.Reasons = append(d.Reasons, fmt.Sprintf("%s mail may not be sent to %s", p.name(f.Label), r.Name))
+		}
+	}
+	return d
+}
+
 // unreadable refuses a message that not all its readers could have; if only what we do
 // not know stands against it, it is deferred.
-func (p *Policy) unreadable(f Facts) Decision {
+func (p *Policy) unreadable(f Facts, req Requirement) Decision {
 	d := Decision{Action: Defer}
 	for _, pr := range f.Problems {
 		if !pr.Temporary {
@@ -154,8 +199,8 @@ func (p *Policy) unreadable(f Facts) Decision {
 		}
 	}
 	what := "encrypted mail"
-	if p.Requires(f.Label) == SMIME {
-		what = p.labels.Name(f.Label) + " mail"
+	if req == SMIME {
+		what = p.name(f.Label) + " mail"
 	}
 	d.Reasons[0] = fmt.Sprintf("%s must be readable by all its recipients and nobody else: %s", what, d.Reasons[0])
 	return d

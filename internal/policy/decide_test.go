@@ -45,7 +45,7 @@ func TestDecide(t *testing.T) {
 		{Facts{Path: Draft, Label: mail.Confidential}, NoReaders, Pass},
 		{Facts{Path: Draft, Label: mail.Secret}, NoReaders, Refuse},
 	} {
-		if got := p.NeedsReaders(c.f.Path, c.f.Label, c.f.Encrypted); got != c.readers {
+		if got := p.NeedsReaders(c.f); got != c.readers {
 			t.Errorf("%+v: needs readers %v, want %v", c.f, got, c.readers)
 		}
 		d := p.Decide(c.f)

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -19,7 +20,24 @@ type Definition struct {
 	Label mail.Label
 	Names []string // for display: English, then Traditional Chinese
 	Words []string // others that mean the same
+	// Classification is the label's security-classification (RFC 2634, section 3.2), as it is
+	// written, and as it is read under policies that no Foreign names; 0: it has none.
+	Classification int
+	Foreign        []Foreign // what it is under policies of others
+	Color          string    // of its marking: "red", or "#ff0000"; empty: none
 }
+
+// Foreign is a classification under a security policy of somebody else's.
+type Foreign struct {
+	Policy         string // an object identifier, dotted
+	Classification int    // NoClassification: a label of that policy that has none
+}
+
+// NoClassification stands for a security-classification that is absent.
+const NoClassification = -1
+
+// maxClassification is the highest security-classification (RFC 2634, section 3.2).
+const maxClassification = 256
 
 // Registry is the ordered set of labels. It is immutable.
 type Registry struct {
@@ -27,16 +45,20 @@ type Registry struct {
 	rank  map[mail.Label]int
 	words map[string]mail.Label // by folded form
 	first map[rune][]string     // folded words by first rune, longest first
+
+	numbers map[int]mail.Label     // by classification
+	foreign map[Foreign]mail.Label // likewise, of others
+	others  map[string]bool        // the policies of foreign
 }
 
 // DefaultLabels is the registry unless the configuration has its own, weakest first.
 func DefaultLabels() []Definition {
 	return []Definition{
-		{Label: mail.Unclassified, Names: []string{"UNCLASSIFIED", "非機密"}, Words: []string{"非机密"}},
-		{Label: mail.Restricted, Names: []string{"RESTRICTED", "限閱"}, Words: []string{"限閱文件", "限阅"}},
-		{Label: mail.Confidential, Names: []string{"CONFIDENTIAL", "機密"}, Words: []string{"机密", "company-confidential"}},
-		{Label: mail.Secret, Names: []string{"SECRET", "絕密"}, Words: []string{"绝密", "高度機密", "高度机密"}},
-		{Label: mail.TopSecret, Names: []string{"TOP SECRET", "絕對機密"}, Words: []string{"topsecret", "绝对机密", "極機密", "极机密"}},
+		{Label: mail.Unclassified, Names: []string{"UNCLASSIFIED", "非機密"}, Words: []string{"非机密"}, Classification: 1, Color: "green"},
+		{Label: mail.Restricted, Names: []string{"RESTRICTED", "限閱"}, Words: []string{"限閱文件", "限阅"}, Classification: 2, Color: "blue"},
+		{Label: mail.Confidential, Names: []string{"CONFIDENTIAL", "機密"}, Words: []string{"机密", "company-confidential"}, Classification: 3, Color: "red"},
+		{Label: mail.Secret, Names: []string{"SECRET", "絕密"}, Words: []string{"绝密", "高度機密", "高度机密"}, Classification: 4, Color: "maroon"},
+		{Label: mail.TopSecret, Names: []string{"TOP SECRET", "絕對機密"}, Words: []string{"topsecret", "绝对机密", "極機密", "极机密"}, Classification: 5, Color: "black"},
 	}
 }
 
@@ -45,7 +67,11 @@ func NewRegistry(defs []Definition) (*Registry, error) {
 	if len(defs) == 0 {
 		return nil, errors.New("no labels are defined")
 	}
-	r := &Registry{defs: defs, rank: map[mail.Label]int{}, words: map[string]mail.Label{}, first: map[rune][]string{}}
+	r := &Registry{
+		defs: defs, rank: map[mail.Label]int{}, words: map[string]mail.Label{}, first: map[rune][]string{},
+		numbers: map[int]mail.Label{}, foreign: map[Foreign]mail.Label{}, others: map[string]bool{},
+	}
+	highest := 0
 	for i, d := range defs {
 		if d.Label == "" || strings.Trim(string(d.Label), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
 			return nil, fmt.Errorf("label %q: must be of lower-case letters, digits and hyphens", d.Label)
@@ -54,6 +80,9 @@ func NewRegistry(defs []Definition) (*Registry, error) {
 			return nil, fmt.Errorf("label %q is defined twice", d.Label)
 		}
 		r.rank[d.Label] = i
+		if err := r.number(d, &highest); err != nil {
+			return nil, err
+		}
 		for _, w := range append(append([]string{string(d.Label)}, d.Names...), d.Words...) {
 			f := fold(w)
 			if f == "" {
@@ -70,6 +99,59 @@ func NewRegistry(defs []Definition) (*Registry, error) {
 		}
 	}
 	return r, nil
+}
+
+// number indexes the classifications of d. highest is that of the labels before it.
+func (r *Registry) number(d Definition, highest *int) error {
+	switch n := d.Classification; {
+	case n == 0:
+	case n <= *highest || n > maxClassification:
+		return fmt.Errorf("label %q: the classification %d is not above that of the labels before it, and %d at most", d.Label, n, maxClassification)
+	default:
+		r.numbers[n], *highest = d.Label, n
+	}
+	for _, f := range d.Foreign {
+		if other, ok := r.foreign[f]; ok && other != d.Label {
+			return fmt.Errorf("the classification %d of the policy %s means both %q and %q", f.Classification, f.Policy, other, d.Label)
+		}
+		if !dotted.MatchString(f.Policy) || f.Classification < NoClassification || f.Classification > maxClassification {
+			return fmt.Errorf("label %q: %q with %d is no policy and classification", d.Label, f.Policy, f.Classification)
+		}
+		r.foreign[f], r.others[f.Policy] = d.Label, true
+	}
+	if !color.MatchString(d.Color) {
+		return fmt.Errorf("label %q: %q is no colour such as \"red\" or \"#ff0000\"", d.Label, d.Color)
+	}
+	return nil
+}
+
+var (
+	dotted = regexp.MustCompile(`^[0-2](\.(0|[1-9][0-9]{0,39})){1,20}$`)
+	// color is what RFC 7444, section 3, allows.
+	color = regexp.MustCompile(`^(|#[0-9a-f]{6}|aqua|black|blue|fuchsia|gray|green|lime|maroon|navy|olive|purple|red|silver|teal|white|yellow)$`)
+)
+
+// Classified is the label of a classification under a policy, which may be empty. Of a
+// policy that some label names all classifications count that labels name, and no other.
+// "Unmarked" (0) is no label; known says whether anything is known of it.
+func (r *Registry) Classified(policy string, classification int) (l mail.Label, known bool) {
+	if r.others[policy] {
+		l, known = r.foreign[Foreign{policy, classification}]
+		return l, known
+	}
+	if classification == 0 {
+		return "", true
+	}
+	l, known = r.numbers[classification]
+	return l, known
+}
+
+// Definition is what the registry holds of l; the zero Definition if it does not know l.
+func (r *Registry) Definition(l mail.Label) Definition {
+	if i, ok := r.rank[l]; ok {
+		return r.defs[i]
+	}
+	return Definition{}
 }
 
 func insertByLength(words []string, w string) []string {

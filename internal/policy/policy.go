@@ -15,6 +15,10 @@ type Policy struct {
 	rules   []Requirement // by rank
 	content []ContentRule
 	drafts  Drafts
+
+	release     []ReleaseRule
+	departments []Department
+	essPolicy   string
 }
 
 // Options are what the configuration says. Zero fields take the defaults.
@@ -23,6 +27,13 @@ type Options struct {
 	Rules   map[mail.Label]Requirement // default DefaultRules; a label not named takes the rule of the next weaker one
 	Content []ContentRule              // nil: DefaultContent; empty: none
 	Drafts  Drafts                     // default DraftsAtRest
+
+	Release     []ReleaseRule // nil: DefaultRelease; empty: none
+	Departments []Department  // what differs by department
+	// ESSPolicy is the security policy, a dotted object identifier, in the ESS security labels
+	// that are written; empty: none are. Programs that keep to RFC 2634, section 3.1.2, may
+	// refuse to show what bears a policy that they do not know.
+	ESSPolicy string
 }
 
 // Drafts says what happens to a confidential message that is saved in clear to the
@@ -46,11 +57,23 @@ func New(o Options) (*Policy, error) {
 	if o.Content == nil {
 		o.Content = DefaultContent()
 	}
+	if o.Release == nil {
+		o.Release = DefaultRelease()
+	}
 	labels, err := NewRegistry(o.Labels)
 	if err != nil {
 		return nil, err
 	}
-	p := &Policy{labels: labels, content: o.Content, drafts: o.Drafts, rules: make([]Requirement, len(o.Labels))}
+	p := &Policy{
+		labels: labels, content: o.Content, drafts: o.Drafts, rules: make([]Requirement, len(o.Labels)),
+		release: o.Release, departments: o.Departments, essPolicy: o.ESSPolicy,
+	}
+	if err := p.checkRelease(); err != nil {
+		return nil, err
+	}
+	if o.ESSPolicy != "" && !dotted.MatchString(o.ESSPolicy) {
+		return nil, fmt.Errorf("%q is not an object identifier", o.ESSPolicy)
+	}
 	switch p.drafts {
 	case "":
 		p.drafts = DraftsAtRest
@@ -83,6 +106,10 @@ func New(o Options) (*Policy, error) {
 
 // Labels is the registry.
 func (p *Policy) Labels() *Registry { return p.labels }
+
+// ESSPolicy is the security policy of the ESS security labels that are written; empty if
+// none are.
+func (p *Policy) ESSPolicy() string { return p.essPolicy }
 
 // Requires says what l demands. The empty label demands nothing; a label that the
 // registry does not know is treated as its strongest.

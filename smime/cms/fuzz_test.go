@@ -103,6 +103,7 @@ func FuzzParseSigned(f *testing.F) {
 			}
 			return
 		}
+		s.Labels()
 		for i := range s.Signers {
 			content := s.Content
 			given := []byte(nil)

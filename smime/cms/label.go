@@ -48,8 +48,22 @@ const (
 //	  privacy-mark ESSPrivacyMark OPTIONAL,
 //	  security-categories SecurityCategories OPTIONAL }
 func parseSecurityLabel(der []byte) (*SecurityLabel, error) {
-	r, err := (&reader{&budget{elements: 1000, depth: maxDepth}, der, 0}).enter(tagSet)
+	l, err := readSecurityLabel(der)
+	if err == nil && l.Policy == "" {
+		return nil, fmt.Errorf("%w: security label without a policy", errAttribute)
+	}
+	return l, err
+}
+
+// readSecurityLabel is parseSecurityLabel for a label that may leave out its policy, as
+// X.411 and X.841 allow.
+func readSecurityLabel(ber []byte) (*SecurityLabel, error) {
+	outer := &reader{&budget{elements: 1000, depth: maxDepth}, ber, 0}
+	r, err := outer.enter(tagSet)
 	if err != nil {
+		return nil, err
+	}
+	if err := outer.end(); err != nil {
 		return nil, err
 	}
 	l := &SecurityLabel{Classification: NoClassification}
@@ -82,9 +96,6 @@ func parseSecurityLabel(der []byte) (*SecurityLabel, error) {
 		if err != nil {
 			return nil, fmt.Errorf("security label: %w", err)
 		}
-	}
-	if l.Policy == "" {
-		return nil, fmt.Errorf("%w: security label without a policy", errAttribute)
 	}
 	return l, nil
 }
