@@ -68,19 +68,19 @@ func (g *Gateway) openInner(outer fields, entity []byte) *Opened {
 		o.Differs = differs(header.mine, outer.mine, hpOuter(payload, x.Root))
 	}
 	o.Inner = unwrap(header, payload, x.Root)
-	from := authors(header.mine)
+	author, why := soleAuthor(authors(header.mine))
 	o.Signature, o.Author = result, SignatureResult{Status: None, Reason: "not signed"}
 	if signed == nil {
 		return o
 	}
-	if len(from) != 1 {
-		o.Signature = SignatureResult{Status: Policy, Reason: "the message has not exactly one author"}
+	if why != "" {
+		o.Signature = SignatureResult{Status: Policy, Reason: why}
 		return o
 	}
-	o.Signature = g.verifySigned(signed, content, from[0])
+	o.Signature = g.verifySigned(signed, content, author)
 	if r := x.Root; o.Protected && r.Type == "multipart" && r.Subtype == "mixed" && len(r.Children) == 1 {
 		if s, c, _ := g.signed(payload, r.Children[0]); s != nil {
-			o.Author = g.verifySigned(s, c, from[0])
+			o.Author = g.verifySigned(s, c, author)
 		}
 	}
 	return o
@@ -128,17 +128,12 @@ func unwrap(header fields, payload []byte, root *message.Part) []byte {
 	return b.Bytes()
 }
 
-// authors are the addresses of the From fields.
-func authors(header []field) []mail.Address {
-	var out []mail.Address
+// authors are the entries of the From fields.
+func authors(header []field) []message.Address {
+	var out []message.Address
 	for _, f := range header {
-		if f.name != "from" {
-			continue
-		}
-		for _, a := range message.ParseAddressList(unfold(f.value())) {
-			if m, ok := a.Mail(); ok {
-				out = append(out, m)
-			}
+		if f.name == "from" {
+			out = append(out, message.ParseAddressList(unfold(f.value()))...)
 		}
 	}
 	return out

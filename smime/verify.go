@@ -44,30 +44,43 @@ type SignatureResult struct {
 // signing authority (RFC 3183).
 const domainAuthority = "domain-signing-authority"
 
-// Verify checks the signature of the root entity of a message whose From field holds
-// the addresses from. It passes only if the root itself is signed, by exactly one
-// signer, whose certificate names the single author (or is the signing authority of
-// exactly their domain), leads to a configured anchor and is good today; see "Johnny, you are
-// fired!" (USENIX Security 2019) for why.
+// Verify checks the signature of the root entity of a message. It passes only if the root itself
+// is signed, by exactly one signer, whose certificate names the one author in From (or is the
+// signing authority of exactly their domain), leads to a configured anchor and is good today, as
+// it was when the signer says that they signed; and if nothing shows another author: not the
+// display name, not a From field within what is signed. See "Johnny, you are fired!"
+// (USENIX Security 2019) for why.
 //
-// Not checked: the signing time against anything, and header fields outside of what is
-// signed: To, Cc, Date and Subject may be somebody else's (RFC 8551, section 3.1).
-func (g *Gateway) Verify(raw []byte, x *message.Index, from []mail.Address) SignatureResult {
-	if g.ambiguous(raw, x.Root) {
-		return SignatureResult{Status: Neutral, Reason: "says twice, and differently, what it contains"}
+// Not checked: header fields outside of what is signed: Sender, To, Cc, Date and Subject may
+// be somebody else's (RFC 8551, section 3.1). So may text before and behind the parts of
+// a multipart/signed, which MIME says is not shown.
+func (g *Gateway) Verify(raw []byte, x *message.Index) SignatureResult {
+	if describedTwice(raw, x.Root) {
+		return SignatureResult{Status: Neutral, Reason: "says twice what it contains"}
 	}
 	s, content, r := g.signed(raw, x.Root)
 	if s == nil {
 		return r
 	}
-	if x.Defects&message.SeveralFrom != 0 || len(from) != 1 {
-		return SignatureResult{Status: Policy, Reason: "the message has not exactly one author"}
+	author, why := soleAuthor(x.Root.Envelope.From)
+	if x.Defects&message.SeveralFrom != 0 {
+		why = notOneAuthor
 	}
-	r = g.verifySigned(s, content, from[0])
+	if why != "" {
+		return SignatureResult{Status: Policy, Reason: why}
+	}
+	r = g.verifySigned(s, content, author)
 	if r.Status == Pass && !r.Domain && g.o.Book != nil {
-		g.remember(from[0], r.Cert, s.Certificates)
+		g.remember(author, r.Cert, s.Certificates)
 	}
 	return r
+}
+
+// describedTwice says whether readers may take the entity for different things: one reads the
+// first of two fields, another the last.
+func describedTwice(raw []byte, p *message.Part) bool {
+	h := message.ParseHeader(raw[p.HeaderStart:p.BodyStart], message.Limits{})
+	return len(h.All("Content-Type")) > 1 || len(h.All("Content-Transfer-Encoding")) > 1
 }
 
 // signed finds the SignedData of an entity, and the content if that is detached. If
@@ -153,8 +166,20 @@ func (g *Gateway) verifySigned(s *cms.Signed, content []byte, author mail.Addres
 		}
 		return r
 	}
-	return g.believe(r, author, s.Certificates)
+	if r = g.believe(r, author, s.Certificates); r.Status != Pass {
+		return r
+	}
+	if content == nil {
+		content = s.Content
+	}
+	if claimsAnother(content, author) {
+		r.Status, r.Reason = Policy, "what is signed names another author"
+	}
+	return r
 }
+
+// clockSlack is how far a signer's clock may be wrong.
+const clockSlack = 24 * time.Hour
 
 // believe holds a signature that fits its content to the author.
 func (g *Gateway) believe(r SignatureResult, author mail.Address, extra []*x509.Certificate) SignatureResult {
@@ -173,6 +198,10 @@ func (g *Gateway) believe(r SignatureResult, author mail.Address, extra []*x509.
 	}
 	r.Trust = g.o.Trust.Check(r.Cert, trust.Sign, trust.Binding{Address: bound}, extra...)
 	switch f := r.Trust.Failure; {
+	case r.Trust.Usable && !r.Time.IsZero() && r.Time.Before(r.Cert.NotBefore.Add(-clockSlack)):
+		r.Status, r.Reason = Policy, "signed, as the signer says, before their certificate was valid"
+	case r.Trust.Usable && r.Time.After(g.o.Now().Add(clockSlack)):
+		r.Status, r.Reason = Policy, "signed, as the signer says, in the future"
 	case r.Trust.Usable && r.Domain:
 		r.Status, r.Reason = Pass, "signed by the domain "+r.Signer.Domain+", not by the author"
 	case r.Trust.Usable:

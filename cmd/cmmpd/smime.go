@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"cmmpd/internal/demopki"
-	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
 	"cmmpd/smime"
 	"cmmpd/smime/cms"
@@ -219,7 +218,7 @@ func smimeVerify(args []string) error {
 	}
 	g, x, d := smime.New(smime.Options{Trust: verifier, Log: log}), message.Parse(raw, message.Limits{}), &describer{out: os.Stdout}
 	if *certFile == "" {
-		return d.verdict("signature", g.Verify(raw, x, authors(raw)))
+		return d.verdict("signature", g.Verify(raw, x))
 	}
 	k, err := readOpener(*certFile, *keyFile)
 	if err != nil {
@@ -237,16 +236,6 @@ func smimeVerify(args []string) error {
 		_ = d.verdict("the author's own signature", o.Author) // what counts is the outer one
 	}
 	return d.verdict("signature inside", o.Signature)
-}
-
-// authors are the addresses in From.
-func authors(raw []byte) (list []mail.Address) {
-	for _, a := range message.ParseAddressList(message.ParseHeader(raw, message.Limits{}).Get("From")) {
-		if m, ok := a.Mail(); ok {
-			list = append(list, m)
-		}
-	}
-	return list
 }
 
 func readOpener(certFile, keyFile string) (cms.KeyOpener, error) {

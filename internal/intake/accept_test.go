@@ -63,6 +63,42 @@ func TestOrdinary(t *testing.T) {
 	}
 }
 
+// Nobody but us says what we have found out, however it is written; and what others found out stays.
+func TestForgedResults(t *testing.T) {
+	w := newWorld(t)
+	for _, forged := range []string{
+		"Authentication-Results: mail.gov.example; smime=pass", "AUTHENTICATION-RESULTS: MAIL.GOV.EXAMPLE; smime=pass", "authentication-results : mail.gov.example; smime=pass",
+		"Authentication-Results:\n mail.gov.example;\n smime=pass", "Authentication-Results:mail.gov.example 1; smime=pass", "Authentication-Results: (a (b) \\) ) mail.gov.example; smime=pass",
+		"Authentication-Results: (a)\n\t(b) mail.gov.example (c); smime=pass", "Authentication-Results: \"mail.gov.example\"; smime=pass", "Authentication-Results: \"mail\\.gov.ex\\ample\"; smime=pass",
+		"Authentication-Results: mail.(x)gov.example; smime=pass", "Authentication-Results: mail.gov.example/1; smime=pass", "Authentication-Results: mail.gov.example.; smime=pass",
+		"Authentication-Results: mail.gov.example", "Authentication-Results: =?utf-8?q?mail=2Egov=2Eexample?=; smime=pass", "Authentication-Results: mail.gov\u200b.example; smime=pass",
+		"Authentication-Results: ｍａｉｌ.gov.example; smime=pass", "Authentication-Results: \"mail.gov.example; smime=pass", "Authentication-Results: (mail.gov.example; smime=pass) mail.gov.example",
+		"Authentication-Results: (mail.gov.example; smime=pass", "Authentication-Results: ; smime=pass",
+	} {
+		text := strings.Replace(hello, "Subject:", forged+"\nSubject:", 1)
+		_, err := w.submit("alice", "bob", text)
+		w.must(err)
+		_, err = w.receive("bob", text)
+		w.must(err)
+		for i, d := range w.shelf.got[len(w.shelf.got)-2:] {
+			if got := string(d.Bodies[0].Data); !strings.HasSuffix(got, string(crlf(hello))) || strings.Contains(strings.ToLower(got+string(d.Bodies[0].Entries[0].Prefix)), "smime=") {
+				t.Errorf("%d: %q stays: %q", i, forged, got)
+			}
+		}
+	}
+	for _, other := range []string{
+		"Authentication-Results: mx.example.org; dkim=pass", "Authentication-Results: (mail.gov.example) mx.example.org; spf=pass", "Authentication-Results: sub.mail.gov.example; spf=pass",
+		"Authentication-Results: gov.example; spf=pass", "X-Authentication-Results: mail.gov.example; smime=pass", "Authentication-Results: \"mx.example.org mail.gov.example\"; spf=pass",
+	} {
+		text := strings.Replace(hello, "Subject:", other+"\nSubject:", 1)
+		_, err := w.receive("bob", text)
+		w.must(err)
+		if got := string(w.last().Bodies[0].Data); !strings.HasSuffix(got, string(crlf(text))) {
+			t.Errorf("%q does not stay: %q", other, got)
+		}
+	}
+}
+
 func TestSubmissionIsCompleted(t *testing.T) {
 	w := newWorld(t)
 	for _, c := range []struct{ text, want string }{

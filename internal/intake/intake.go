@@ -42,7 +42,7 @@ type Sealer interface {
 	Readers(p smime.Protection, people []smime.Candidate) []mail.Address
 	CoversEach(p smime.Protection, must []smime.Candidate) error
 	Seal(raw []byte, x *message.Index, o smime.SealOptions) ([]byte, error)
-	Verify(raw []byte, x *message.Index, from []mail.Address) smime.SignatureResult
+	Verify(raw []byte, x *message.Index) smime.SignatureResult
 }
 
 // Queue carries mail to other domains: queue.Queue.

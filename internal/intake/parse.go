@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
@@ -130,9 +133,9 @@ func (in *Intake) splice(p *passage, h message.Header, raw, own []byte) []byte {
 
 // drops says whether the field f does not enter: who else got a copy (RFC 5322, section
 // 3.6.3), a Return-Path, which final delivery alone writes (RFC 5321, section 4.4),
-// results of an authentication that claims to be ours (RFC 8601, section 5), and requests
-// to lower the label: those of strangers ask in vain, and must not wait to be sent again by
-// somebody who may.
+// results of an authentication that claim to be ours, or do not say whose they are (RFC
+// 8601, section 5), and requests to lower the label: those of strangers ask in vain, and
+// must not wait to be sent again by somebody who may.
 func (in *Intake) drops(path policy.Path, h message.Header, f message.Field) bool {
 	switch strings.ToLower(f.Name) {
 	case "bcc", "resent-bcc":
@@ -140,30 +143,55 @@ func (in *Intake) drops(path policy.Path, h message.Header, f message.Field) boo
 	case "return-path", strings.ToLower(policy.LowerField):
 		return true
 	case "authentication-results":
-		return strings.EqualFold(authserv(h.Value(f)), in.o.Hostname)
+		id := authserv(h.Value(f))
+		return id == "" || strings.EqualFold(id, in.o.Hostname)
 	}
 	return false
 }
 
-// authserv is the authserv-id of an Authentication-Results value, comments left out.
+// authserv is the authserv-id of an Authentication-Results value (RFC 8601, section 2.2) as a
+// lenient reader may understand it: comments are left out wherever they stand, and so are quotes,
+// backslashes, a version and a final dot.
 func authserv(v string) string {
-	for strings.HasPrefix(v, "(") {
-		i, depth := 0, 0
-		for ; i < len(v); i++ {
-			if v[i] == '(' {
-				depth++
-			} else if v[i] == ')' {
-				if depth--; depth == 0 {
-					break
-				}
+	var b strings.Builder
+	depth, quotes := 0, false
+	for i := 0; i < len(v); i++ {
+		c := v[i]
+		switch {
+		case c == '\\' && (quotes || depth > 0):
+			if i++; depth == 0 && i < len(v) {
+				b.WriteByte(v[i])
 			}
+		case c == '"' && depth == 0:
+			quotes = !quotes
+		case c == ';' && depth == 0:
+			return clearID(b.String())
+		case quotes:
+			b.WriteByte(c)
+		case c == '(':
+			depth++
+		case c == ')' && depth > 0:
+			depth--
+		case depth > 0:
+		case c == '/', (c == ' ' || c == '\t') && b.Len() > 0:
+			return clearID(b.String())
+		case c == ' ', c == '\t':
+		default:
+			b.WriteByte(c)
 		}
-		v = strings.TrimLeft(v[min(i+1, len(v)):], " \t")
 	}
-	if i := strings.IndexAny(v, " \t;("); i >= 0 {
-		v = v[:i]
-	}
-	return strings.Trim(v, `"`)
+	return clearID(b.String())
+}
+
+// clearID takes out what a person or a reader may not see.
+func clearID(id string) string {
+	id = strings.Map(func(r rune) rune {
+		if r <= ' ' || r == 0x7f || unicode.Is(unicode.Cf, r) {
+			return -1
+		}
+		return r
+	}, norm.NFKC.String(message.DecodeWords(id)))
+	return strings.TrimRight(id, ".")
 }
 
 // received is our trace field (RFC 5321, section 4.4). Of our own users it says nothing

@@ -179,7 +179,7 @@ func (in *Intake) address(p *passage, b *storage.Body, to []mailbox) error {
 func (in *Intake) entries(p *passage, to []mailbox) []storage.NewEntry {
 	results := ""
 	if p.path == policy.Inbound && (p.protection.Kind == smime.SignedOnly || p.protection.Signed) {
-		results = in.o.Gateway.Verify(p.text, p.index, authors(p.index)).AuthenticationResults(in.o.Hostname)
+		results = in.o.Gateway.Verify(p.text, p.index).AuthenticationResults(in.o.Hostname)
 	}
 	out := make([]storage.NewEntry, len(to))
 	for i, m := range to {
