@@ -259,9 +259,6 @@ func (m *mailbox) removeMoved(b *build, bx *box, list []uint32, moved int) error
 		}
 		b.delete(keyOf(keyEntry, m.key.account, m.key.mailbox, uid))
 		b.delete(keyOf(keySecret, m.key.account, m.key.mailbox, uid))
-		if bx.recoverable {
-			b.delete(keyOf(keyOrigin, m.key.account, uid))
-		}
 		bx.count(-1, m.flags(s), int64(s.size), uid >= bx.c.firstRecent)
 	}
 	if err := eachRef(refs, b.unref); err != nil {

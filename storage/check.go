@@ -58,7 +58,6 @@ type checker struct {
 type checkedAccount struct {
 	id        mail.AccountID
 	record    accountRecord
-	origins   int // records of where deleted messages were
 	usage     *usage
 	mailboxes []mailboxKey
 }
@@ -113,7 +112,6 @@ func (c *checker) shallow(ctx context.Context) error {
 		{keyCopying, c.copying},
 		{keyEntry, c.entry},
 		{keySecret, c.secret},
-		{keyOrigin, c.origin},
 		{keyFlags, c.flags},
 		{keyExpunged, c.expunged},
 		{keyForgotten, c.forgottenTraces},

@@ -137,17 +137,6 @@ func (s *Store) replaceNames(ctx context.Context, a *account) error {
 			puts[string(key)] = r.encode()
 		}
 		return nil
-	}); err != nil {
-		return err
-	}
-	if err := s.scan(keyOf(keyOrigin, a.no()), func(k, v []byte) error {
-		t, err := decodeSealedText(v)
-		if err == nil && lost(t) {
-			if t, err = rename("Restored"); err == nil {
-				puts[string(k)] = t.append(nil)
-			}
-		}
-		return err
 	}); err != nil || len(puts) == 0 {
 		return err
 	}

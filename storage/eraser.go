@@ -16,7 +16,7 @@ import (
 // Epoch keys that open nothing any more are erased from the key vault: that is what makes expunged mail unreadable in free blocks and in old copies of the
 // mail, and it keeps the vault from growing for ever.
 //
-// Which secrets there are the index says (message keys, names, keywords, subscriptions, origins of deleted messages) and the headers of search files. An epoch may have secrets that
+// Which secrets there are the index says (message keys, names, keywords, subscriptions) and the headers of search files. An epoch may have secrets that
 // are not in the index yet: so one that is used for new secrets stays, and one that somebody has got and not given back. And a secret can be on its
 // way from one record to another (a move). So before an epoch is given up its account is held still, and looked through once more.
 
@@ -47,7 +47,7 @@ func (s *Store) eraseEpochs(ctx context.Context) error {
 // weighed are the kinds of records of which unusedEpochs knows whether something in them is sealed under an epoch.
 var weighed = [...]byte{
 	keyPosition, keyAccountNo, keyBodyTop, keyBoots, keyFormat, keyAccount, keyName, keyMailbox, keyCounters, keyUsage, keyTotal, keySubscribe,
-	keyEntry, keySecret, keyFlags, keyExpunged, keyCopying, keyForgotten, keyMessageID, keyOrigin, keyBody, keyGarbage, keyReclaimed, keyScrub, keyQueue, keyQueueDue,
+	keyEntry, keySecret, keyFlags, keyExpunged, keyCopying, keyForgotten, keyMessageID, keyBody, keyGarbage, keyReclaimed, keyScrub, keyQueue, keyQueueDue,
 }
 
 // strange is an error if the index has records of another kind: nothing is erased then.
@@ -143,7 +143,6 @@ func (s *Store) unusedEpochs(ctx context.Context, epochs []uint32, number uint32
 			return err
 		}},
 		{keySubscribe, text},
-		{keyOrigin, text},
 	} {
 		err := s.scan(keyOf(of.kind, number), func(k, v []byte) error {
 			if err := of.see(v); err != nil {

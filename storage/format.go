@@ -26,7 +26,7 @@ const (
 )
 
 // formatVersion is the version that this program writes. It refuses a newer one; migrate.go brings an older one to it.
-const formatVersion = 2
+const formatVersion = 3
 
 const formatLine = "cmmpd mailbox store "
 

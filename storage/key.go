@@ -23,7 +23,6 @@ const (
 	keyCopying   = 'T' // + account, mailbox: copyingRecord
 	keyForgotten = 'x' // + account, mailbox: expunge traces up to this mod-sequence are forgotten
 	keyMessageID = 'H' // + account, Message-ID hash: thread, label, day
-	keyOrigin    = 'W' // + account, UID in the mailbox of deleted messages: sealedText, the name of the mailbox where it was
 	keyBody      = 'B' // + body: bodyRecord
 	keyGarbage   = 'G' // + segment: octets of bodies that nothing refers to
 	keyReclaimed = 'R' // + segment: octets that its file had; it is not needed any more

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func decodeProgress(b []byte) (progress, error) {
 type step func(ctx context.Context, b *build, done []byte) ([]byte, error)
 
 // steps are the migrations, from format 1 on.
-func steps() [formatVersion - 1]step { return [...]step{addUsage} }
+func steps() [formatVersion - 1]step { return [...]step{addUsage, dropOrigins} }
 
 // migrate brings the index to our format. version is that of the file `format`.
 func (s *Store) migrate(ctx context.Context, version int) error {
@@ -130,6 +131,23 @@ func addUsage(ctx context.Context, b *build, done []byte) ([]byte, error) {
 		return nil, ctx.Err()
 	}
 	return []byte(ids[len(ids)-1]), ctx.Err()
+}
+
+// oldOrigin is the kind of keys under which format 2 kept the name of the mailbox where a deleted message had been.
+const oldOrigin = 'W'
+
+// dropOrigins is the way to format 3, which keeps none of these. What is left says how far it is, done is only not empty.
+func dropOrigins(ctx context.Context, b *build, _ []byte) ([]byte, error) {
+	n := 0
+	err := b.store.scanSome(key0(oldOrigin), b.store.o.migrationBatch, func(k, _ []byte) error {
+		b.delete(bytes.Clone(k))
+		n++
+		return ctx.Err()
+	})
+	if err != nil || n < b.store.o.migrationBatch {
+		return nil, err
+	}
+	return []byte{oldOrigin}, nil
 }
 
 // errEnough ends a scan.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"cmmpd/internal/durable/faultfs"
 	"cmmpd/internal/keys"
@@ -111,7 +112,7 @@ func TestMigration(t *testing.T) {
 		t.Errorf("log:\n%s", &log)
 	}
 	b, err := os.ReadFile(filepath.Join(o.Dir, formatFile))
-	if err != nil || !strings.HasPrefix(string(b), "cmmpd mailbox store 2\n") {
+	if err != nil || !strings.HasPrefix(string(b), "cmmpd mailbox store 3\n") {
 		t.Errorf("%q, %v", b, err)
 	}
 	log.Reset()
@@ -119,6 +120,36 @@ func TestMigration(t *testing.T) {
 	defer func() { _ = s.Close() }()
 	if verifyFixture(t, s); strings.Contains(log.String(), "newer format") {
 		t.Errorf("again:\n%s", &log)
+	}
+}
+
+// TestMigrationFrom2 drops what format 2 kept of where deleted messages had been.
+func TestMigrationFrom2(t *testing.T) {
+	ctx := context.Background()
+	o := Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t), migrationBatch: 2, Recover: time.Hour}
+	s := mustOpen(t, o)
+	left := half(t, s, 10)
+	if err := s.commit(ctx, &commit{}, func(b *build) error {
+		for i := range uint32(7) {
+			b.put(keyOf(oldOrigin, 1, i+1), sealedText{1, []byte("name")}.append(nil))
+		}
+		b.put(key0(keyFormat), progress{format: 2}.encode())
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	id := s.id
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(o.Dir, formatFile), encodeFormat(2, id), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, o)
+	defer func() { _ = s.Close() }()
+	verifyHalf(t, s, left)
+	if err := s.strange(); err != nil { // nor are there keys that nobody knows
+		t.Error(err)
 	}
 }
 

@@ -144,15 +144,6 @@ func (k *keptMaker) keep(b *build, list []uint32) (moved int, err error) {
 
 func (k *keptMaker) copies(b *build, target *box, list []uint32) error {
 	m := k.m
-	v, err := b.get(keyOf(keyMailbox, m.key.account, m.key.mailbox))
-	if err != nil {
-		return err
-	}
-	from, err := decodeMailbox(v)
-	if err != nil {
-		return err
-	}
-	origin := from.name.append(nil)
 	words := make(map[[2]uint64][2]uint64)
 	now := b.store.o.Now().Unix()
 	for _, uid := range list {
@@ -160,12 +151,9 @@ func (k *keptMaker) copies(b *build, target *box, list []uint32) error {
 		if !ok {
 			return errGone
 		}
-		s := &m.msgs[i]
-		to, err := m.copyOne(b, k.epoch, s, target, words, now)
-		if err != nil {
+		if _, err := m.copyOne(b, k.epoch, &m.msgs[i], target, words, now); err != nil {
 			return err
 		}
-		b.put(keyOf(keyOrigin, target.key.account, to), origin)
 	}
 	return nil
 }
@@ -189,7 +177,6 @@ func (b *build) forget(x *box, n int, which func(entryRecord) bool) (more bool, 
 		gone = append(gone, uid)
 		b.delete(keyOf(keyEntry, x.key.account, x.key.mailbox, uid))
 		b.delete(keyOf(keySecret, x.key.account, x.key.mailbox, uid))
-		b.delete(keyOf(keyOrigin, x.key.account, uid))
 		x.count(-1, r.flags, r.size, uid >= x.c.firstRecent)
 		return b.unref(r.body, 1)
 	})
@@ -281,24 +268,6 @@ func (s *Store) expireAccount(ctx context.Context, id mail.AccountID) (more bool
 		return err
 	})
 	return more, err
-}
-
-// Origin is the name that the mailbox had out of which a message was deleted; "" if the message is not one of the
-// deleted.
-func (m *Mailbox) Origin(uid uint32) (string, error) {
-	x := m.m
-	if !m.Recoverable() {
-		return "", nil
-	}
-	v, err := x.store.kv.Get(keyOf(keyOrigin, x.key.account, uid))
-	if err != nil || v == nil {
-		return "", err
-	}
-	t, err := decodeSealedText(v)
-	if err != nil {
-		return "", err
-	}
-	return x.account.openText(t)
 }
 
 // notUnderRecoverable refuses a name below the mailbox of deleted messages.

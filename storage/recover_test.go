@@ -91,7 +91,7 @@ func (w *recoverWorld) expunge(mailbox string) {
 	})
 }
 
-// kept is what can be brought back: origin and text of each.
+// kept is what can be brought back: the text of each.
 func (w *recoverWorld) kept() []string {
 	w.t.Helper()
 	var list []string
@@ -101,10 +101,8 @@ func (w *recoverWorld) kept() []string {
 	w.in(recoverableName, func(m *Mailbox) {
 		msgs, _ := m.Snapshot()
 		for _, msg := range msgs {
-			from, err := m.Origin(msg.UID)
-			w.must(err)
 			_, text, _ := strings.Cut(string(readAll(w.t, m, msg.UID)), "\r\n\r\n")
-			list = append(list, from+": "+strings.TrimSpace(text))
+			list = append(list, strings.TrimSpace(text))
 		}
 	})
 	r := checkClean(w.t, w.s)
@@ -135,7 +133,7 @@ func TestRecoverable(t *testing.T) {
 	w.expunge("Trash")
 	w.expunge("Drafts")
 	w.must(w.a.Delete(ctx, "Old/Deep"))
-	want := []string{"INBOX: one", "INBOX: two", "Trash: three", "Old/Deep: four"}
+	want := []string{"one", "two", "three", "four"}
 	w.expect(want...)
 	if r := checkClean(t, w.s); r.Entries != 0 || r.Bodies != 0 || r.Mailboxes != before.Mailboxes-1 || r.Recoverable != 4 {
 		t.Errorf("%+v, before %+v", r, before)
@@ -168,23 +166,23 @@ func TestRecoverable(t *testing.T) {
 	w.clock = w.clock.Add(23 * time.Hour)
 	w.expunge("Archive")
 	w.must(w.s.expireSome(ctx))
-	w.expect(append(want[1:], "Archive: three")...)
+	w.expect(append(want[1:], "three")...)
 	w.clock = w.clock.Add(time.Hour)
 	w.must(w.s.expireSome(ctx))
-	w.expect("Archive: three")
+	w.expect("three")
 	w.close()
 	w.o.Recover = 0
 	w.open()
 	w.expunge(Inbox)
 	w.clock = w.clock.Add(1000 * time.Hour)
 	w.must(w.s.expireSome(ctx))
-	w.expect("Archive: three")
+	w.expect("three")
 	w.close()
 	w.o.Recover = -1
 	w.open()
 	w.put(Inbox, nil, "five")
 	w.expunge(Inbox)
-	w.expect("Archive: three")
+	w.expect("three")
 	w.must(w.s.expireSome(ctx))
 	w.expect()
 }
@@ -226,7 +224,7 @@ func TestRecoverableRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	w.expect("INBOX: one")
+	w.expect("one")
 }
 
 // TestRecoverableName: the owner's own mailbox of that name stays theirs.
@@ -259,18 +257,18 @@ func TestRecoverableBounds(t *testing.T) {
 		w.put(Inbox, nil, fmt.Sprintf("%02d", i))
 		w.expunge(Inbox)
 	}
-	w.expect("INBOX: 02", "INBOX: 03", "INBOX: 04")
+	w.expect("02", "03", "04")
 	w.put(Inbox, nil, "05", "06", "07", "08", "09")
 	w.expunge(Inbox)
-	w.expect("INBOX: 07", "INBOX: 08", "INBOX: 09")
+	w.expect("07", "08", "09")
 	w.put(Inbox, nil, strings.Repeat("x", int(3*n)))
 	w.expunge(Inbox)
-	w.expect("INBOX: 07", "INBOX: 08", "INBOX: 09")
+	w.expect("07", "08", "09")
 	w.close()
 	w.o.RecoverBytes = n
 	w.open()
 	w.must(w.s.expireSome(context.Background()))
-	w.expect("INBOX: 09")
+	w.expect("09")
 }
 
 // TestRecoverableExpiresInBatches: many at once, seen by who has the mailbox open.
@@ -316,84 +314,13 @@ func TestRecoverableKeywords(t *testing.T) {
 		w.put(name, words, name)
 		w.must(w.a.Delete(context.Background(), name))
 	}
-	w.expect("box0: box0", "box1: box1")
+	w.expect("box0", "box1")
 	w.in(recoverableName, func(m *Mailbox) {
 		msgs, _ := m.Snapshot()
 		if len(msgs[0].Flags.List()) != maxKeywords || len(msgs[1].Flags.List()) != 0 {
 			t.Errorf("%v, %v", msgs[0].Flags.List(), msgs[1].Flags.List())
 		}
 	})
-}
-
-// TestCheckOrigins: a deleted message without an origin, and an origin without a message, are found.
-func TestCheckOrigins(t *testing.T) {
-	w := newRecoverWorld(t, 0)
-	w.put(Inbox, nil, "one")
-	w.expunge(Inbox)
-	account := w.a.a.no()
-	v, err := w.s.kv.Get(keyOf(keyOrigin, account, 1))
-	w.must(err)
-	problems := func(words string) {
-		t.Helper()
-		r, err := w.s.Check(context.Background(), true)
-		w.must(err)
-		if !slices.ContainsFunc(r.Problems, func(p string) bool { return strings.Contains(p, words) }) {
-			t.Errorf("problems %q lack %q", r.Problems, words)
-		}
-	}
-	w.s.kv.Apply([]engine.Op{{Key: keyOf(keyOrigin, account, 2), Value: v}})
-	problems("origin of UID 2")
-	w.s.kv.Apply([]engine.Op{{Key: keyOf(keyOrigin, account, 2)}, {Key: keyOf(keyOrigin, account, 1)}})
-	problems("has 0 origins")
-	w.s.kv.Apply([]engine.Op{{Key: keyOf(keyOrigin, account, 1), Value: append(v[:len(v)-1:len(v)-1], v[len(v)-1]^1)}})
-	problems("origin of a deleted message does not open")
-	w.s.kv.Apply([]engine.Op{{Key: keyOf(keyOrigin, account, 1), Value: v}})
-}
-
-// TestEraseKeepsOrigins: the name of a mailbox that is no more is needed as long as messages that were in it can be brought back.
-func TestEraseKeepsOrigins(t *testing.T) {
-	ctx := context.Background()
-	w := newRecoverWorld(t, 0)
-	w.clock = w.clock.Add(2 * time.Hour) // another epoch
-	w.must(w.a.Create(ctx, "Old", ""))
-	w.clock = w.clock.Add(2 * time.Hour) // and another
-	w.put("Old", nil, "one")
-	w.must(w.a.Delete(ctx, "Old"))
-	w.close()
-	w.open()
-	_, err := w.s.eraseUnused(ctx)
-	w.must(err)
-	w.expect("Old: one")
-	w.clock = w.clock.Add(25 * time.Hour)
-	w.must(w.s.expireSome(ctx))
-	w.close()
-	w.open()
-	if n, err := w.s.eraseUnused(ctx); err != nil || n == 0 {
-		t.Errorf("%d epochs erased, %v", n, err)
-	}
-	w.expect()
-}
-
-// TestRestoreWithoutOrigin: a key that was erased since the backup takes the name of the origin along, not the message.
-func TestRestoreWithoutOrigin(t *testing.T) {
-	ctx := context.Background()
-	w := newRecoverWorld(t, 0)
-	w.clock = w.clock.Add(2 * time.Hour)
-	w.must(w.a.Create(ctx, "Old", ""))
-	named := w.s.vault.LastEpoch(alice)
-	w.clock = w.clock.Add(2 * time.Hour)
-	w.put("Old", nil, "one")
-	w.must(w.a.Delete(ctx, "Old"))
-	w.close()
-	w.open()
-	w.must(w.s.vault.Erase(map[mail.AccountID][]uint32{alice: {named}}))
-	_, err := w.s.DropDisposed(ctx, alice)
-	w.must(err)
-	w.close()
-	w.open()
-	if r, err := w.s.Check(ctx, true); err != nil || len(r.Problems) > 0 || r.Recoverable != 1 {
-		t.Errorf("%+v, %v", r, err)
-	}
 }
 
 func TestScanSome(t *testing.T) {
