@@ -16,8 +16,12 @@ import (
 	"cmmpd/storage/search"
 )
 
-// pacer lets others go first: pause is called after a little work, and may wait. nil does not wait.
-type pacer interface{ pause() error }
+// pacer lets others go first: pause is called after a little work, and may wait. turn is called where the work can be broken off without much of
+// it being lost, and is an error when somebody else is to have a turn. nil does not wait.
+type pacer interface {
+	pause() error
+	turn() error
+}
 
 // addBatch is how many messages are read and added at a time.
 const addBatch = 16
@@ -118,6 +122,9 @@ func (d *adder) addAll(ctx context.Context, uids []uint32) (err error) {
 		}
 		if d.p != nil {
 			if err := d.p.pause(); err != nil {
+				return err
+			}
+			if err := d.p.turn(); err != nil && len(uids) > 0 {
 				return err
 			}
 		}
@@ -287,6 +294,11 @@ func (x *searchIndex) tidy(ctx context.Context, a *account, p pacer) (err error)
 		}
 		if err := x.merge(ctx, a, files, live, p); err != nil {
 			return err
+		}
+		if p != nil {
+			if err := p.turn(); err != nil {
+				return err
+			}
 		}
 	}
 }

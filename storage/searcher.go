@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,12 +11,14 @@ import (
 )
 
 // searcher is the one goroutine that indexes in the background: mailboxes that somebody has open, when enough of their
-// messages are not indexed. It lets everybody else go first.
+// messages are not indexed. It lets everybody else go first, and serves the mailboxes in turns, so that a large one does not hold up the others.
 type searcher struct {
 	store *Store
 	wake  chan struct{}
 	quit  chan struct{}
 	ended chan struct{}
+
+	most time.Duration // a turn when others wait: searchTurn
 
 	mu    sync.Mutex // guards queue
 	queue []searchTask
@@ -29,7 +32,7 @@ type searchTask struct {
 }
 
 func (w *searcher) start(s *Store) {
-	w.store = s
+	w.store, w.most = s, searchTurn
 	w.wake, w.quit, w.ended = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 	go w.loop()
 }
@@ -62,19 +65,33 @@ func (w *searcher) put(t searchTask) {
 	}
 }
 
-// next takes the task that is due; wait is how long until there is one, 0 if there is none.
+// next takes the task that has been due for the longest time; wait is how long until there is one, 0 if there is none.
 func (w *searcher) next() (t searchTask, wait time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.queue) == 0 {
 		return searchTask{}, 0
 	}
-	if wait = time.Until(w.queue[0].due); wait > 0 {
+	first := 0
+	for i := range w.queue {
+		if w.queue[i].due.Before(w.queue[first].due) {
+			first = i
+		}
+	}
+	if wait = time.Until(w.queue[first].due); wait > 0 {
 		return searchTask{}, wait
 	}
-	t = w.queue[0]
-	w.queue = w.queue[1:]
+	t = w.queue[first]
+	w.queue = slices.Delete(w.queue, first, first+1)
 	return t, 0
+}
+
+// others says whether a task is due.
+func (w *searcher) others() bool {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.queue, func(t searchTask) bool { return !t.due.After(now) })
 }
 
 func (w *searcher) loop() {
@@ -124,8 +141,11 @@ func (w *searcher) serve(t searchTask) {
 	}
 	err = w.bringUp(m, a)
 	switch {
-	case errors.Is(err, errYield): // what it made is tidied later
-		t.due = time.Now().Add(5 * s.o.Search.Rest)
+	case errors.Is(err, errYield), errors.Is(err, errTurn): // what it made is tidied later
+		t.due = time.Now()
+		if errors.Is(err, errYield) {
+			t.due = t.due.Add(5 * s.o.Search.Rest)
+		}
 		m.mu.Lock()
 		if !m.searching {
 			m.searching = true
@@ -141,7 +161,8 @@ func (w *searcher) serve(t searchTask) {
 // bringUp adds the messages of a mailbox to the index, and tidies it.
 func (w *searcher) bringUp(m *mailbox, a *account) error {
 	x := &a.search
-	p := &searchPace{store: w.store, quit: w.quit, begun: time.Now()}
+	now := time.Now()
+	p := &searchPace{searcher: w, begun: now, end: now.Add(w.most)}
 	h := &Mailbox{m: m, quiet: true}
 	uids, _, st := h.UIDs()
 	err := h.index(context.Background(), uids, p)
@@ -156,12 +177,25 @@ func (w *searcher) bringUp(m *mailbox, a *account) error {
 
 var errStopped = errors.New("the mail store is closing")
 
+// errTurn ends the work at one mailbox where another has waited long enough.
+var errTurn = errors.New("it is another mailbox's turn")
+
+// searchTurn is how long the searcher works at one mailbox when others are due.
+const searchTurn = 2 * time.Second
+
 // searchPace is the pacer of the background.
 type searchPace struct {
-	store *Store
-	quit  chan struct{}
-	begun time.Time // when the work at hand began
-	seen  uint64
+	searcher *searcher
+	begun    time.Time // when the work at hand began
+	end      time.Time // of the turn
+	seen     uint64
+}
+
+func (p *searchPace) turn() error {
+	if time.Now().Before(p.end) || !p.searcher.others() {
+		return nil
+	}
+	return errTurn
 }
 
 const (
@@ -170,18 +204,18 @@ const (
 )
 
 func (p *searchPace) pause() error {
-	worked := time.Since(p.begun)
+	s, worked := p.searcher.store, time.Since(p.begun)
 	if worked < paceWork {
 		return nil
 	}
 	rest := worked / 8
-	if seen := p.store.shown.Load() + p.store.reads.Load(); seen != p.seen {
+	if seen := s.shown.Load() + s.reads.Load(); seen != p.seen {
 		p.seen, rest = seen, min(paceBusy*worked, time.Second)
 	}
 	timer := time.NewTimer(rest)
 	defer timer.Stop()
 	select {
-	case <-p.quit:
+	case <-p.searcher.quit:
 		return errStopped
 	case <-timer.C:
 	}

@@ -328,6 +328,7 @@ func TestSearcher(t *testing.T) {
 type pauseFunc func()
 
 func (f pauseFunc) pause() error { f(); return nil }
+func (f pauseFunc) turn() error  { return nil }
 
 // What a search adds while files are merged is not forgotten.
 func TestTidyWhileAdding(t *testing.T) {
@@ -445,6 +446,64 @@ func TestSearcherQueue(t *testing.T) {
 	w.loop()
 	if len(w.queue) != 1 {
 		t.Error("it went on working when the store was closing")
+	}
+}
+
+// TestSearcherTurns: what is due comes first, whenever it was put, and a large mailbox gives way to one that waits.
+func TestSearcherTurns(t *testing.T) {
+	ctx := context.Background()
+	s := mustOpen(t, searchStore(t))
+	defer func() { _ = s.Close() }()
+	w := &searcher{store: s, wake: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{})} // each turn is over at once
+	var boxes []*Mailbox
+	for _, id := range []mail.AccountID{alice, bob} {
+		if err := s.EnsureAccount(ctx, id, ""); err != nil {
+			t.Fatal(err)
+		}
+		a, err := s.OpenAccount(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = a.Close() }()
+		fill(t, a, Inbox, 0, 50)
+		boxes = append(boxes, openBox(t, a, Inbox))
+	}
+	w.put(searchTask{boxes[0].m, boxes[0].m.account, time.Now().Add(time.Hour)})
+	if _, wait := w.next(); wait <= 0 {
+		t.Fatal("nothing is due")
+	}
+	past := time.Now().Add(-time.Minute)
+	w.put(searchTask{boxes[1].m, boxes[1].m.account, past})
+	if x, _ := w.next(); x.mailbox != boxes[1].m {
+		t.Fatal("a task that is due waits for one that is not")
+	}
+	w.queue = nil
+	left := func(i int) int {
+		wanted, err := boxes[i].unindexed(uidsOf(boxes[i]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(wanted)
+	}
+	w.put(searchTask{boxes[1].m, boxes[1].m.account, past})
+	w.serve(searchTask{boxes[0].m, boxes[0].m.account, past})
+	if left(0) != 50-addBatch || left(1) != 50 || len(w.queue) != 2 {
+		t.Fatalf("%d and %d messages are not indexed, %d tasks", left(0), left(1), len(w.queue))
+	}
+	order := []*mailbox{boxes[1].m, boxes[0].m}
+	for range 100 {
+		x, _ := w.next()
+		if x.mailbox == nil {
+			break
+		}
+		if len(w.queue) > 0 && x.mailbox != order[0] {
+			t.Fatal("one gets two turns")
+		}
+		order[0], order[1] = order[1], order[0]
+		w.serve(x)
+	}
+	if left(0) >= 10 || left(1) >= 10 || len(w.queue) != 0 {
+		t.Errorf("%d and %d messages are not indexed, %d tasks", left(0), left(1), len(w.queue))
 	}
 }
 
