@@ -84,7 +84,7 @@ func (g *Gateway) inspectCMS(der []byte, signatures int) Protection {
 	}
 	switch kind {
 	case cms.EnvelopedData, cms.AuthEnvelopedData:
-		e, err := cms.ParseEnveloped(der, cms.Limits{})
+		e, err := cms.ParseEnveloped(der, g.limits())
 		if err != nil {
 			return broken(err)
 		}

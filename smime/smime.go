@@ -26,9 +26,13 @@ type Options struct {
 	// Signers returns the domain signing authority of a domain (RFC 3183), by which
 	// what the gateway seals is signed inside; nil or false: none.
 	Signers func(domain string) (cms.SignerSpec, bool)
-	Now     func() time.Time
-	Rand    io.Reader
-	Log     *slog.Logger
+	// SHA1 and TripleDES are for reading old mail only: then signatures made with SHA-1 can be
+	// good, and what was encrypted by triple DES is opened. The door for new mail sets neither.
+	SHA1, TripleDES bool
+
+	Now  func() time.Time
+	Rand io.Reader
+	Log  *slog.Logger
 }
 
 // Gateway seals, inspects, opens and verifies. It keeps no message and may be used by
@@ -54,6 +58,9 @@ func New(o Options) *Gateway {
 	}
 	return &Gateway{o, newEncoder()}
 }
+
+// limits are the bounds of what is read, with what is outdated.
+func (g *Gateway) limits() cms.Limits { return cms.Limits{SHA1: g.o.SHA1, TripleDES: g.o.TripleDES} }
 
 // Candidate is a person or post with what the directory says about them.
 type Candidate struct {

@@ -2,6 +2,7 @@ package smime
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/x509"
 	"slices"
 	"strings"
@@ -98,7 +99,7 @@ func (g *Gateway) signed(raw []byte, p *message.Part) (*cms.Signed, []byte, Sign
 		if err != nil {
 			return neutral("the signature cannot be read")
 		}
-		s, err := cms.ParseSigned(der, cms.Limits{})
+		s, err := cms.ParseSigned(der, g.limits())
 		switch {
 		case err != nil:
 			return neutral("the signature cannot be read")
@@ -117,7 +118,7 @@ func (g *Gateway) signed(raw []byte, p *message.Part) (*cms.Signed, []byte, Sign
 	if kind, err := cms.ContentType(der); err != nil || kind != cms.SignedData {
 		return nil, nil, none
 	}
-	s, err := cms.ParseSigned(der, cms.Limits{})
+	s, err := cms.ParseSigned(der, g.limits())
 	switch {
 	case err != nil:
 		return neutral("the signature cannot be read")
@@ -174,6 +175,9 @@ func (g *Gateway) verifySigned(s *cms.Signed, content []byte, author mail.Addres
 	}
 	if claimsAnother(content, author) {
 		r.Status, r.Reason = Policy, "what is signed names another author"
+	}
+	if sr.Digest == crypto.SHA1 {
+		r.Reason += "; with SHA-1, which can be forged today"
 	}
 	return r
 }

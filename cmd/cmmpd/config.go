@@ -34,12 +34,9 @@ type config struct {
 		Path   string `toml:"path"`
 		Origin string `toml:"origin"`
 	} `toml:"audit"`
-	SMIME  smimeConfig `toml:"smime"`
-	Trust  trustConfig `toml:"trust"`
-	Policy struct {
-		Drafts         string       `toml:"drafts"`
-		SoftRevocation []mail.Label `toml:"soft-revocation"`
-	} `toml:"policy"`
+	SMIME  smimeConfig  `toml:"smime"`
+	Trust  trustConfig  `toml:"trust"`
+	Policy policyConfig `toml:"policy"`
 	Queue  queueConfig  `toml:"queue"`
 	Quota  quotaConfig  `toml:"quota"`
 	Search searchConfig `toml:"search"`
@@ -72,6 +69,7 @@ type smimeConfig struct {
 	CRLs          []string       `toml:"crls"`
 	MaxCRLAge     duration       `toml:"max-crl-age"`
 	MinRSABits    int            `toml:"min-rsa-bits"`
+	ReadOld       []string       `toml:"read-old"`
 	Signers       []signerConfig `toml:"signers"`
 }
 
@@ -130,14 +128,7 @@ func (c *config) check(f *tomlFile) {
 	}
 	c.SMIME.check(f)
 	c.Trust.check(f)
-	if d := c.Policy.Drafts; d != "at-rest" && d != "seal" {
-		f.bad("policy.drafts", "%q is neither \"at-rest\" nor \"seal\"", d)
-	}
-	for _, l := range c.Policy.SoftRevocation {
-		if l != mail.Unclassified && l != mail.Restricted {
-			f.bad("policy.soft-revocation", "%q is neither \"unclassified\" nor \"restricted\"; stronger labels are never soft", l)
-		}
-	}
+	c.Policy.check(f, c.Domains.Local)
 	c.Queue.check(f, c.Domains.Local)
 	c.Quota.check(f, c.Domains.Local)
 	c.Search.check(f)
@@ -212,6 +203,11 @@ func (s *smimeConfig) check(f *tomlFile) {
 	if s.MinRSABits < 2048 || s.MinRSABits > 8192 {
 		f.bad("smime.min-rsa-bits", "%d is not between 2048 and 8192", s.MinRSABits)
 	}
+	for _, o := range s.ReadOld {
+		if o != oldSHA1 && o != oldTripleDES {
+			f.bad("smime.read-old", "%q is neither \"sha1\" nor \"3des\"; MD5, RC2 and DES are never read", o)
+		}
+	}
 	for i := range s.Signers {
 		key := "smime.signers[" + string(rune('0'+i%10)) + "]"
 		f.file(key+".certificate", &s.Signers[i].Certificate)
@@ -220,6 +216,12 @@ func (s *smimeConfig) check(f *tomlFile) {
 		}
 	}
 }
+
+// What smime.read-old can name.
+const (
+	oldSHA1      = "sha1"
+	oldTripleDES = "3des"
+)
 
 // defaultConfig holds the defaults that configs/cmmpd.toml names.
 func defaultConfig() *config {

@@ -44,7 +44,7 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 	}
 	def := defaultConfig()
 	def.Limits.ExemptNetworks = []string{}
-	def.Policy.SoftRevocation = []mail.Label{}
+	def.Policy.SoftRevocation, def.Policy.LowerRoles = []mail.Label{}, []string{}
 	for _, pair := range [][2]any{
 		{c.Limits, def.Limits},
 		{c.Queue, def.Queue},
@@ -126,6 +126,8 @@ func TestConfigComplaints(t *testing.T) {
 		"missing file":       {`key = "keys/server.key"`, `key = "keys/none.key"`, "no such file"},
 		"bad drafts":         {`drafts = "at-rest"`, `drafts = "plain"`, "neither"},
 		"soft secrets":       {`soft-revocation = []`, `soft-revocation = ["restricted", "confidential"]`, "never soft"},
+		"lower what":         {`ess-policy = ""`, `ess-policy = "works"`, "object identifier"},
+		"old ciphers":        {`read-old = []`, `read-old = ["rc2"]`, "never read"},
 		"bad level":          {`level = "info"`, `level = "loud"`, "none of"},
 		"syntax":             {`[audit]`, `[audit`, ""},
 		"signer without":     {`certificate = "pki/gateway-works.gov.example.pem"`, `certificate = "x.pem"`, "no such file"},

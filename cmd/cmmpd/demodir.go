@@ -123,6 +123,8 @@ func (dd demoDir) build(ctx context.Context) error {
 	config, err := editConfig(configs.Example, map[string]string{
 		"limits.exempt-networks": `["127.0.0.0/8"]`,
 		"log.level":              `"warn"`,
+		"policy.lower-roles":     `["declassifier"]`,
+		"policy.ess-policy":      `"2.25.113865221376509670885562157255721961056.3.1"`,
 	})
 	if err != nil {
 		return err

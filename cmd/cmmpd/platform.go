@@ -22,7 +22,6 @@ import (
 	"cmmpd/internal/keys"
 	"cmmpd/internal/limit"
 	"cmmpd/internal/mail"
-	"cmmpd/internal/policy"
 	"cmmpd/internal/queue"
 	"cmmpd/smime"
 	"cmmpd/smime/cms"
@@ -192,7 +191,7 @@ func (p *platform) openIntake(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rules, err := policy.New(policy.Options{Drafts: policy.Drafts(p.cfg.Policy.Drafts)})
+	rules, err := p.cfg.policy()
 	if err != nil {
 		return fmt.Errorf("policy: %w", err)
 	}
@@ -200,7 +199,7 @@ func (p *platform) openIntake(ctx context.Context) error {
 		Hostname: p.cfg.Server.Hostname, Domains: p.cfg.Domains.Local,
 		Directory: p.dir, Store: meteredStore{p.store, p.meter}, Gateway: gateway, Audit: p.audit, Policy: rules, Queue: p.queue,
 		Memory: limit.NewBudget(int64(p.cfg.Limits.MemoryInFlight)), Message: p.cfg.Limits.message(), MaxHops: p.cfg.Limits.Message.Received, Log: p.log,
-		Soft: p.cfg.Policy.SoftRevocation,
+		Soft: p.cfg.Policy.SoftRevocation, Lowerers: p.cfg.Policy.LowerRoles,
 	})
 	if err != nil {
 		return fmt.Errorf("intake: %w", err)

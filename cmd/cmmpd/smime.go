@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/big"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -216,7 +217,8 @@ func smimeVerify(args []string) error {
 	if err != nil {
 		return err
 	}
-	g, x, d := smime.New(smime.Options{Trust: verifier, Log: log}), message.Parse(raw, message.Limits{}), &describer{out: os.Stdout}
+	o := smime.Options{Trust: verifier, Log: log, SHA1: slices.Contains(cfg.SMIME.ReadOld, oldSHA1), TripleDES: slices.Contains(cfg.SMIME.ReadOld, oldTripleDES)}
+	g, x, d := smime.New(o), message.Parse(raw, message.Limits{}), &describer{out: os.Stdout}
 	if *certFile == "" {
 		return d.verdict("signature", g.Verify(raw, x))
 	}
@@ -224,18 +226,18 @@ func smimeVerify(args []string) error {
 	if err != nil {
 		return err
 	}
-	o, err := g.Open(raw, x, k)
+	opened, err := g.Open(raw, x, k)
 	if err != nil {
 		return err
 	}
-	d.line(0, "decrypted: %d octets, %v; header protected: %v", len(o.Entity), g.Inspect(raw, x).Enveloped.Cipher, o.Protected)
-	if len(o.Differs) > 0 {
-		d.line(0, "fields outside that differ from what was sent: %s", strings.Join(o.Differs, ", "))
+	d.line(0, "decrypted: %d octets, %v; header protected: %v", len(opened.Entity), g.Inspect(raw, x).Enveloped.Cipher, opened.Protected)
+	if len(opened.Differs) > 0 {
+		d.line(0, "fields outside that differ from what was sent: %s", strings.Join(opened.Differs, ", "))
 	}
-	if o.Author.Status != smime.None {
-		_ = d.verdict("the author's own signature", o.Author) // what counts is the outer one
+	if opened.Author.Status != smime.None {
+		_ = d.verdict("the author's own signature", opened.Author) // what counts is the outer one
 	}
-	return d.verdict("signature inside", o.Signature)
+	return d.verdict("signature inside", opened.Signature)
 }
 
 func readOpener(certFile, keyFile string) (cms.KeyOpener, error) {
