@@ -27,7 +27,7 @@ type judged struct {
 func (g *Gateway) certificates(c Candidate) []*x509.Certificate {
 	var out []*x509.Certificate
 	for _, der := range c.Certificates[:min(len(c.Certificates), maxCertificates)] {
-		cert, err := trust.ParseCertificate(der)
+		cert, err := g.parsed.certificate(der)
 		if err != nil {
 			g.o.Log.Warn("a certificate of the directory cannot be read", "address", c.Address.String(), "error", err)
 			cert = nil

@@ -38,8 +38,9 @@ type Options struct {
 // Gateway seals, inspects, opens and verifies. It keeps no message and may be used by
 // several goroutines at once.
 type Gateway struct {
-	o     Options
-	lines *encoder
+	o      Options
+	lines  *encoder
+	parsed parsed
 }
 
 // New makes a Gateway.
@@ -56,7 +57,7 @@ func New(o Options) *Gateway {
 	if o.Signers == nil {
 		o.Signers = func(string) (cms.SignerSpec, bool) { return cms.SignerSpec{}, false }
 	}
-	return &Gateway{o, newEncoder()}
+	return &Gateway{o: o, lines: newEncoder()}
 }
 
 // limits are the bounds of what is read, with what is outdated.

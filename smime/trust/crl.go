@@ -26,6 +26,7 @@ const clockSkew = 5 * time.Minute
 type revocations struct {
 	source     string // file or URL, for the words
 	issuer     name
+	issuerKey  string    // name.key of it
 	made, next time.Time // thisUpdate and nextUpdate; next may be zero
 	number     *big.Int  // may be nil
 	scope      scope
@@ -129,15 +130,15 @@ func certificateIssuer(der []byte) (name, error) {
 	return nil, errNames
 }
 
-// entry finds c, which the issuer with this name issued.
-func (r *revocations) entry(c *x509.Certificate) (entry, bool) {
-	e, ok := r.entries[parseName(c.RawIssuer).key()][serialKey(c.SerialNumber)]
+// entry finds c, whose issuer's name has this key.
+func (r *revocations) entry(c *x509.Certificate, issuer string) (entry, bool) {
+	e, ok := r.entries[issuer][serialKey(c.SerialNumber)]
 	return e, ok
 }
 
 // kind is what lists have in common of which a newer one replaces an older.
 func (r *revocations) kind() string {
-	k := r.issuer.key() + "/" + r.scopeDER
+	k := r.issuerKey + "/" + r.scopeDER
 	if r.delta {
 		k += "/delta"
 	}
@@ -163,14 +164,13 @@ func (r *revocations) signedBy(c *x509.Certificate) bool {
 	if c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCRLSign == 0 {
 		return false
 	}
-	key := string(c.Raw)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	good, known := r.trusted[key]
+	good, known := r.trusted[string(c.Raw)]
 	if !known {
 		good = certkey.CheckSignature(c, r.algorithm, r.tbs, r.signature) == nil
 		if len(r.trusted) < 16 {
-			r.trusted[key] = good
+			r.trusted[string(c.Raw)] = good
 		}
 	}
 	return good

@@ -72,7 +72,7 @@ const (
 // belongs to the issuer last named (section 5.3.3).
 func (r *revocations) readEntries(in cryptobyte.String) error {
 	const least = 20 // bytes of an entry
-	issuer := r.issuer.key()
+	issuer := r.issuerKey
 	r.entries = map[string]map[string]entry{issuer: make(map[string]entry, len(in)/(2*least))}
 	for !in.Empty() {
 		var seq, serial, extensions cryptobyte.String
@@ -167,6 +167,7 @@ func parseList(der []byte, source string) (*revocations, error) {
 		source: source, issuer: parseName(list.RawIssuer), made: list.ThisUpdate, next: list.NextUpdate, number: list.Number,
 		tbs: tbs, signature: list.Signature, algorithm: list.SignatureAlgorithm, trusted: map[string]bool{},
 	}
+	r.issuerKey = r.issuer.key()
 	r.readExtensions(list)
 	return r, r.readEntries(entries)
 }

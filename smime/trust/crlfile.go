@@ -33,6 +33,11 @@ type listFile struct {
 	lists   []*revocations
 }
 
+// is says whether st is that of f as last seen.
+func (f *listFile) is(st fs.FileInfo) bool {
+	return f != nil && st.Mode().IsRegular() && f.size == st.Size() && f.changed.Equal(st.ModTime())
+}
+
 func openLists(paths []string, log *slog.Logger) (*lists, error) {
 	l := &lists{paths: paths, log: log, files: map[string]*listFile{}, failed: map[string]string{}}
 	for _, p := range paths {
@@ -53,8 +58,12 @@ func openLists(paths []string, log *slog.Logger) (*lists, error) {
 func (l *lists) expand() []string {
 	var out []string
 	for _, p := range l.paths {
+		if st, err := os.Stat(p); err == nil && !st.IsDir() {
+			out = append(out, p)
+			continue
+		}
 		entries, err := os.ReadDir(p)
-		if err != nil { // a file, or a folder that has gone: load says so
+		if err != nil { // it has gone: load says so
 			out = append(out, p)
 			continue
 		}
@@ -115,6 +124,10 @@ func (l *lists) forget(present []string) (changed bool) {
 
 // load reads one file unless it is unchanged. The caller holds mu, or is alone.
 func (l *lists) load(path string) (changed bool, err error) {
+	old := l.files[path]
+	if st, err := os.Stat(path); err == nil && old.is(st) {
+		return false, nil
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return false, err
@@ -127,8 +140,7 @@ func (l *lists) load(path string) (changed bool, err error) {
 	if !st.Mode().IsRegular() {
 		return false, fs.ErrInvalid
 	}
-	old := l.files[path]
-	if old != nil && old.size == st.Size() && old.changed.Equal(st.ModTime()) {
+	if old.is(st) {
 		return false, nil
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxListBytes+1))
@@ -151,8 +163,7 @@ func (l *lists) reindex() {
 	l.index = map[string][]*revocations{}
 	for _, f := range l.files {
 		for _, r := range f.lists {
-			key := r.issuer.key()
-			l.index[key] = append(l.index[key], r)
+			l.index[r.issuerKey] = append(l.index[r.issuerKey], r)
 		}
 	}
 	for _, rs := range l.index {
@@ -160,9 +171,9 @@ func (l *lists) reindex() {
 	}
 }
 
-// of returns the lists of one issuer, newest first.
-func (l *lists) of(issuer name) []*revocations {
+// of returns the lists of the issuer whose name has this key, newest first.
+func (l *lists) of(issuer string) []*revocations {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.index[issuer.key()]
+	return l.index[issuer]
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -171,6 +172,45 @@ func isASCII(s string) bool {
 		}
 	}
 	return true
+}
+
+// names remembers names that were read: of a few authorities, again and again, when their lists are looked through. A
+// name never changes.
+type names struct {
+	mu    sync.RWMutex
+	known map[string]knownName // by the DER, guarded by mu
+}
+
+type knownName struct {
+	name name
+	key  string
+}
+
+// Bounds of names. Strangers choose some of them; beyond that everything is forgotten.
+const (
+	maxNames    = 1000
+	maxNameSize = 1 << 10 // of one that is remembered
+)
+
+// of is parseName, and the key of what it says.
+func (n *names) of(der []byte) (name, string) {
+	n.mu.RLock()
+	k, ok := n.known[string(der)]
+	n.mu.RUnlock()
+	if ok {
+		return k.name, k.key
+	}
+	k.name = parseName(der)
+	k.key = k.name.key()
+	if len(der) <= maxNameSize {
+		n.mu.Lock()
+		if n.known == nil || len(n.known) >= maxNames {
+			n.known = map[string]knownName{}
+		}
+		n.known[string(der)] = k
+		n.mu.Unlock()
+	}
+	return k.name, k.key
 }
 
 // sameName compares two names in DER.

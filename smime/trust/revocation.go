@@ -98,9 +98,9 @@ func (k *check) byLists(path []*x509.Certificate, i, nested int, online bool) st
 	if err != nil {
 		return status{state: unclear, words: err.Error()}
 	}
-	issuer := parseName(c.RawIssuer)
+	issuer, key := k.v.names.of(c.RawIssuer)
 	points = append(points, point{full: []generalName{{form: formDirectory, dir: issuer}}, reasons: allReasons})
-	l := lookup{k: k, path: path, i: i, nested: nested, online: online, done: map[string]bool{}, vouched: map[*x509.Certificate]bool{}}
+	l := lookup{k: k, path: path, i: i, issuer: key, nested: nested, online: online, done: map[string]bool{}, vouched: map[*x509.Certificate]bool{}}
 	for _, p := range points {
 		if l.point(&p, issuer) {
 			return l.s
@@ -121,6 +121,7 @@ type lookup struct {
 	k       *check
 	path    []*x509.Certificate
 	i       int
+	issuer  string // name.key of path[i]'s
 	nested  int
 	online  bool
 	covered reasons
@@ -152,7 +153,7 @@ func (l *lookup) point(p *point, issuer name) bool {
 
 // candidates are the lists of one issuer that may serve for p, newest first.
 func (l *lookup) candidates(p *point, issuer name) []*revocations {
-	out := l.k.v.lists.of(issuer)
+	out := l.k.v.lists.of(issuer.key())
 	if l.k.v.remote == nil {
 		return out
 	}
@@ -191,14 +192,14 @@ func (l *lookup) list(r *revocations, p *point) bool {
 		l.doubt(why)
 		return false
 	}
-	kind := r.issuer.key() + "/" + r.scopeDER + "/" + string(by.RawSubjectPublicKeyInfo)
+	kind := r.issuerKey + "/" + r.scopeDER + "/" + string(by.RawSubjectPublicKeyInfo)
 	if l.done[kind] {
 		return false
 	}
 	settled := l.covered == allReasons
 	fresh, words := l.k.v.o.age("the revocation list", r.made, r.next, l.k.now)
 	// However old the list is; only from a hold there is a return, which newer ones tell.
-	if e, named := r.entry(c); named && e.reason != removeFromCRL && (fresh || !settled || e.reason != onHold) {
+	if e, named := r.entry(c, l.issuer); named && e.reason != removeFromCRL && (fresh || !settled || e.reason != onHold) {
 		l.s = status{state: revoked, words: revokedWords(e, "list "+r.source), from: Evidence{Certificate: c, Kind: "CRL", Source: r.source, Made: r.made}}
 		return true
 	}
@@ -256,7 +257,7 @@ const maxSigners = 8
 func (l *lookup) signer(r *revocations) (by *x509.Certificate, why string) {
 	above := l.path[l.i+1:]
 	for _, c := range above {
-		if parseName(c.RawSubject).key() == r.issuer.key() && r.signedBy(c) {
+		if _, key := l.k.v.names.of(c.RawSubject); key == r.issuerKey && r.signedBy(c) {
 			r.confirmed(c)
 			return c, ""
 		}
@@ -264,7 +265,7 @@ func (l *lookup) signer(r *revocations) (by *x509.Certificate, why string) {
 	tried := 0
 	b := l.k.builder()
 	for _, p := range append([]pool{b.anchors}, b.pools...) {
-		for _, c := range p[r.issuer.key()] {
+		for _, c := range p[r.issuerKey] {
 			if tried++; tried > maxSigners {
 				break
 			}

@@ -327,7 +327,7 @@ func TestListsUnderNewNames(t *testing.T) {
 	if n := len(v.lists.files); n != 2 {
 		t.Errorf("%d files in memory", n)
 	}
-	if n := len(v.lists.of(parseName(w.sub.Cert.RawSubject))); n != 1 {
+	if n := len(v.lists.of(parseName(w.sub.Cert.RawSubject).key())); n != 1 {
 		t.Errorf("%d lists", n)
 	}
 }
@@ -405,7 +405,7 @@ func FuzzParseLists(f *testing.F) {
 			t.Fatal("neither a list nor an error")
 		}
 		for _, r := range lists {
-			r.entry(ca.Cert)
+			r.entry(ca.Cert, parseName(ca.Cert.RawIssuer).key())
 			r.speaksFor(ca.Cert, &point{reasons: allReasons})
 			r.signedBy(ca.Cert)
 		}

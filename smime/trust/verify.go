@@ -17,6 +17,7 @@ type Verifier struct {
 	intermediates pool
 	lists         *lists
 	paths         *paths
+	names         names
 	remote        *remote // nil: nothing is fetched
 }
 
@@ -155,15 +156,27 @@ func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
 // oneLine keeps names chosen by strangers from breaking a log line.
 func oneLine(s string) string {
+	const most = 1000
+	if len(s) <= most && plainASCII(s) {
+		return s
+	}
 	s = strings.Map(func(r rune) rune {
 		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 || r == 0x2028 || r == 0x2029 {
 			return ' '
 		}
 		return r
 	}, s)
-	const most = 1000
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "..."
 	}
 	return s
+}
+
+func plainASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
 }
