@@ -12,6 +12,10 @@ import (
 // short is a confidential message of few bytes: every bit of what is made of it is changed.
 const short = "From: alice@works.gov.example\r\nTo: petra@works.gov.example\r\nSubject: [CONFIDENTIAL] x\r\n\r\nmarker-4711 marker-4711 marker-4711\r\n"
 
+// shortBinary is one whose signature is opaque, within what is encrypted.
+const shortBinary = "From: alice@works.gov.example\r\nTo: carol@health.gov.example\r\nSubject: x\r\n" +
+	"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\nmarker-4711\nmarker-4711\n"
+
 // victim is a sealed message and all that somebody on its way could do with it.
 type victim struct {
 	w     *world
@@ -22,9 +26,9 @@ type victim struct {
 	words map[string]int // what Open said of the changed messages
 }
 
-func (w *world) victim(name string) *victim {
+func (w *world) victim(raw, name string) *victim {
 	w.t.Helper()
-	sealed := w.seal(short, SealOptions{Recipients: w.usable(name)})
+	sealed := w.seal(raw, SealOptions{Recipients: w.usable(name)})
 	der, err := body(sealed, parse(sealed).Root)
 	w.must(err)
 	return &victim{w, name, der, w.open(sealed, name).Inner, w.opener(name), map[string]int{}}
@@ -57,9 +61,11 @@ func (v *victim) oneError(atLeast int) {
 // cuts them everywhere, and puts pieces of others in.
 func TestTampered(t *testing.T) {
 	w := newProfileWorld(t)
-	for _, name := range []string{"petra", "carol"} { // GCM and CBC, both on P-256
-		v, other := w.victim(name), w.victim(name)
-		gcm := name == "petra"
+	for _, c := range []struct {
+		raw, name string
+		gcm       bool
+	}{{short, "petra", true}, {short, "carol", false}, {shortBinary, "carol", false}} { // both on P-256
+		v, other, gcm := w.victim(c.raw, c.name), w.victim(c.raw, c.name), c.gcm
 		for bit := range 8 * len(v.der) {
 			bad := bytes.Clone(v.der)
 			bad[bit/8] ^= 1 << (bit % 8)
