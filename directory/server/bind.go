@@ -4,8 +4,7 @@ import (
 	"context"
 	"strings"
 
-	"go.etcd.io/bbolt"
-
+	"cmmpd/internal/boltfile"
 	"cmmpd/internal/mail"
 )
 
@@ -110,7 +109,7 @@ func (s *Server) checkPassword(ctx context.Context, name, password string) (iden
 // credentials returns whose name it is and their verifiers; none if nobody's.
 func (s *Server) credentials(name string) (who identity, stored []verifier, err error) {
 	st := s.st
-	err = st.db.View(func(tx *bbolt.Tx) error {
+	err = st.db.View(func(tx *boltfile.Tx) error {
 		id := st.findLogin(tx, name)
 		if id == 0 {
 			return nil
@@ -131,7 +130,7 @@ func (s *Server) credentials(name string) (who identity, stored []verifier, err 
 }
 
 // findLogin finds the entry that a DN, address or uid names; 0 if none.
-func (st *store) findLogin(tx *bbolt.Tx, name string) uint64 {
+func (st *store) findLogin(tx *boltfile.Tx, name string) uint64 {
 	types := []string{"uid"}
 	if strings.Contains(name, "=") {
 		if n, err := st.schema.parseDN(name); err == nil {

@@ -5,7 +5,7 @@ import (
 	"maps"
 	"slices"
 
-	"go.etcd.io/bbolt"
+	"cmmpd/internal/boltfile"
 )
 
 // changes is what one write transaction does to the database. Names and index entries
@@ -13,7 +13,7 @@ import (
 // commit, so that keys put in any other order cost time by the square of their number.
 type changes struct {
 	st    *store
-	tx    *bbolt.Tx
+	tx    *boltfile.Tx
 	dn    map[string]uint64 // name.key → id, 0: removed; not yet written
 	index []indexChange     // likewise; the last one for a key counts
 }

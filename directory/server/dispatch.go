@@ -7,7 +7,7 @@ import (
 	"crypto/tls"
 	"strings"
 
-	"go.etcd.io/bbolt"
+	"cmmpd/internal/boltfile"
 )
 
 // responseOf is the tag of the answer to each operation that has one.
@@ -148,7 +148,7 @@ func (c *conn) compare(b []byte) (res result) {
 		return result{code: undefinedAttributeType}
 	}
 	want, ok := st.schema.prepare(d.typ.rule, value)
-	err = st.db.View(func(tx *bbolt.Tx) error {
+	err = st.db.View(func(tx *boltfile.Tx) error {
 		e, err := st.get(tx, st.find(tx, n.key))
 		if err != nil {
 			return err

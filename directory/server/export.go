@@ -4,9 +4,8 @@ import (
 	"context"
 	"io"
 
-	"go.etcd.io/bbolt"
-
 	"cmmpd/directory/ldif"
+	"cmmpd/internal/boltfile"
 	"cmmpd/internal/mail"
 )
 
@@ -27,7 +26,7 @@ func (s *Server) Export(ctx context.Context, w io.Writer) error {
 			return err
 		}
 		var batch []*entry
-		err := s.st.db.View(func(tx *bbolt.Tx) (err error) {
+		err := s.st.db.View(func(tx *boltfile.Tx) (err error) {
 			batch, last, err = s.st.entriesAfter(tx, last)
 			return err
 		})
@@ -46,20 +45,22 @@ func (s *Server) Export(ctx context.Context, w io.Writer) error {
 }
 
 // entriesAfter returns copies of the next entries in the order of their keys.
-func (st *store) entriesAfter(tx *bbolt.Tx, last []byte) (batch []*entry, next []byte, err error) {
-	c := tx.Bucket(bucketDN).Cursor()
-	k, id := c.Seek(last)
-	if last != nil && string(k) == string(last) {
-		k, id = c.Next()
-	}
+func (st *store) entriesAfter(tx *boltfile.Tx, last []byte) (batch []*entry, next []byte, err error) {
 	next = last
-	for ; k != nil && len(batch) < exportBatch; k, id = c.Next() {
+	tx.Bucket(bucketDN).Scan(nil, last, func(k, id []byte) bool {
+		if last != nil && string(k) == string(last) {
+			return true
+		}
 		v := tx.Bucket(bucketEntry).Get(id)
-		e, err := st.schema.decodeEntry(append([]byte(nil), v...))
-		if err != nil {
-			return nil, nil, err
+		var e *entry
+		if e, err = st.schema.decodeEntry(append([]byte(nil), v...)); err != nil {
+			return false
 		}
 		batch, next = append(batch, e), append([]byte(nil), k...)
+		return len(batch) < exportBatch
+	})
+	if err != nil {
+		return nil, nil, err
 	}
 	return batch, next, nil
 }

@@ -8,9 +8,8 @@ import (
 	"io"
 	"slices"
 
-	"go.etcd.io/bbolt"
-
 	"cmmpd/directory/ldif"
+	"cmmpd/internal/boltfile"
 	"cmmpd/internal/mail"
 )
 
@@ -34,7 +33,7 @@ func (s *Server) Import(ctx context.Context, r io.Reader, actor string) (ImportR
 	defer s.importing.Unlock()
 	rd := ldif.NewReader(r, ldif.Limits{Total: s.o.Limits.ImportBytes})
 	imp := &importer{s: s, st: s.st, rows: map[uint64]*string{}, touched: map[uint64]int{}}
-	err := s.st.db.Update(func(tx *bbolt.Tx) error {
+	err := s.st.db.Update(func(tx *boltfile.Tx) error {
 		imp.tx, imp.ch = tx, changes{st: s.st, tx: tx}
 		return imp.all(ctx, rd)
 	})
@@ -70,7 +69,7 @@ func asciiLine(s string) string {
 type importer struct {
 	s       *Server
 	st      *store
-	tx      *bbolt.Tx
+	tx      *boltfile.Tx
 	ch      changes
 	res     ImportResult
 	rows    map[uint64]*string // the new text of changed entries; nil: deleted

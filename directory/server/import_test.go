@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"go.etcd.io/bbolt"
-
+	"cmmpd/internal/boltfile"
+	"cmmpd/internal/durable"
 	"cmmpd/internal/mail"
 )
 
@@ -31,12 +30,13 @@ func checkIndexes(t testing.TB, s *Server) {
 	t.Helper()
 	want := map[string]bool{}
 	var rows []row
-	err := s.st.db.View(func(tx *bbolt.Tx) error {
-		n := 0
-		err := tx.Bucket(bucketEntry).ForEach(func(k, v []byte) error {
+	err := s.st.db.View(func(tx *boltfile.Tx) error {
+		n, m := 0, 0
+		tx.Bucket(bucketEntry).Scan(nil, nil, func(k, v []byte) bool {
 			e, err := s.st.schema.decodeEntry(v)
 			if err != nil {
-				return err
+				t.Error(err)
+				return false
 			}
 			n++
 			id := s.st.find(tx, e.key)
@@ -47,18 +47,23 @@ func checkIndexes(t testing.TB, s *Server) {
 				want[string(key)] = true
 			}
 			rows = append(rows, row{id, s.st.rowText(e)})
-			return nil
+			return true
 		})
-		if m := tx.Bucket(bucketDN).Stats().KeyN; m != n {
+		tx.Bucket(bucketDN).Scan(nil, nil, func(_, _ []byte) bool {
+			m++
+			return true
+		})
+		if m != n {
 			t.Errorf("%d names for %d entries", m, n)
 		}
-		return errors.Join(err, tx.Bucket(bucketIndex).ForEach(func(k, _ []byte) error {
+		tx.Bucket(bucketIndex).Scan(nil, nil, func(k, _ []byte) bool {
 			if !want[string(k)] {
 				t.Errorf("stale index entry %q", k)
 			}
 			delete(want, string(k))
-			return nil
-		}))
+			return true
+		})
+		return nil
 	})
 	if err != nil || len(want) > 0 {
 		t.Errorf("missing index entries: %v, %v", want, err)
@@ -302,12 +307,12 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("base %q: %v", base, err)
 		}
 	}
-	db, err := bbolt.Open(path, 0o600, nil)
+	db, err := boltfile.Open(durable.OS{}, path, boltfile.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketMeta).Put([]byte("format"), []byte("cmmpd directory 2"))
+	err = db.Update(func(tx *boltfile.Tx) error {
+		return tx.Bucket(bucketMeta).Put([]byte("format"), []byte("cmmpd directory 3"))
 	})
 	if err != nil {
 		t.Fatal(err)

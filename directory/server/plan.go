@@ -1,18 +1,19 @@
 package server
 
 import (
+	"encoding/binary"
 	"slices"
 	"sort"
 	"strings"
 
-	"go.etcd.io/bbolt"
+	"cmmpd/internal/boltfile"
 )
 
 // A plan finds the entries that a filter can possibly match, so that most need not be
 // read. Whatever it finds is evaluated in full afterwards.
 type plan struct {
 	st    *store
-	tx    *bbolt.Tx
+	tx    *boltfile.Tx
 	scans map[string][]uint64 // substring scans done already: one filter often asks several attributes for the same text
 }
 
@@ -82,10 +83,12 @@ func (p *plan) below(key string) []uint64 {
 		}
 		return ids
 	}
-	c := p.tx.Bucket(bucketDN).Cursor()
-	for k, _ := c.Seek([]byte(key)); k != nil && strings.HasPrefix(string(k), key); k, _ = c.Next() {
-		ids = append(ids, p.st.find(p.tx, string(k)))
-	}
+	p.tx.Bucket(bucketDN).Scan([]byte(key), nil, func(_, v []byte) bool {
+		if len(v) == 8 {
+			ids = append(ids, binary.BigEndian.Uint64(v))
+		}
+		return true
+	})
 	slices.Sort(ids)
 	return ids
 }

@@ -3,14 +3,15 @@ package server
 import (
 	"testing"
 
-	"go.etcd.io/bbolt"
+	"cmmpd/internal/boltfile"
+
 	"pgregory.net/rapid"
 )
 
 // comparePlan evaluates f over all entries and over the plan's candidates.
 func comparePlan(t testing.TB, s *Server, f *filter, text string) {
 	t.Helper()
-	err := s.st.db.View(func(tx *bbolt.Tx) error {
+	err := s.st.db.View(func(tx *boltfile.Tx) error {
 		p := plan{st: s.st, tx: tx}
 		ids, ok := p.candidates(f)
 		if !ok {

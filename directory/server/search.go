@@ -5,8 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"go.etcd.io/bbolt"
-
+	"cmmpd/internal/boltfile"
 	"cmmpd/internal/mail"
 )
 
@@ -107,7 +106,7 @@ func (q *search) entries(ctx context.Context) (result, []byte) {
 // prepare finds the candidates.
 func (q *search) prepare() (res result, ok bool) {
 	st := q.c.srv.st
-	err := st.db.View(func(tx *bbolt.Tx) error {
+	err := st.db.View(func(tx *boltfile.Tx) error {
 		base := st.find(tx, q.base.key)
 		if base == 0 {
 			res = result{code: noSuchObject, matched: st.nearest(tx, q.base.key)}
@@ -137,7 +136,7 @@ func (q *search) prepare() (res result, ok bool) {
 }
 
 // nearest is the name of the closest ancestor of key that exists.
-func (st *store) nearest(tx *bbolt.Tx, key string) string {
+func (st *store) nearest(tx *boltfile.Tx, key string) string {
 	for parent, ok := parentKey(key); ok; parent, ok = parentKey(parent) {
 		if id := st.find(tx, parent); id != 0 {
 			if e, err := st.get(tx, id); err == nil && e != nil {
@@ -151,7 +150,7 @@ func (st *store) nearest(tx *bbolt.Tx, key string) string {
 // batch looks at the next candidates in one transaction. done: the search ends with res.
 func (q *search) batch(out *[]byte) (res result, done bool, err error) {
 	st := q.c.srv.st
-	err = st.db.View(func(tx *bbolt.Tx) error {
+	err = st.db.View(func(tx *boltfile.Tx) error {
 		for n := 0; n < batchCandidates && len(q.ids) > 0 && len(*out) < batchBytes; n++ {
 			id := q.ids[0]
 			e, err := st.get(tx, id)

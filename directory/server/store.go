@@ -6,22 +6,20 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
-	"go.etcd.io/bbolt"
-
+	"cmmpd/internal/boltfile"
 	"cmmpd/internal/durable"
 	"cmmpd/internal/mail"
 )
 
 // format is the version of the database; see docs/formats.md, "Directory database".
-const format = "cmmpd directory 1"
+const (
+	format       = "cmmpd directory 2"
+	formatNoSums = "cmmpd directory 1" // values had no checksums
+)
 
 // Buckets of the database.
 var (
@@ -47,10 +45,10 @@ type row struct {
 	text string
 }
 
-// store is the database: bbolt holds everything; the rows let substring searches skip
+// store is the database: a bbolt file holds everything, in which a wrong bit is noticed; the rows let substring searches skip
 // the entries that cannot match.
 type store struct {
-	db      *bbolt.DB
+	db      *boltfile.DB
 	schema  *schema
 	base    name
 	indexed map[*attrType]bool
@@ -73,52 +71,45 @@ func openStore(path, base string) (*store, error) {
 	if st.base, err = sch.parseDN(base); err != nil || st.base.key == "" {
 		return nil, mail.E(mail.Invalid, "the base of the directory is not a distinguished name", err)
 	}
-	if err := createDatabase(path); err != nil {
-		return nil, fmt.Errorf("directory database: %w", err)
-	}
-	st.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, InitialMmapSize: 64 << 20})
-	if errors.Is(err, os.ErrDeadlineExceeded) || err != nil && strings.Contains(err.Error(), "timeout") {
+	o := boltfile.Options{Damaged: damagedText, Mmap: 64 << 20, Leaves: true}
+	if st.db, err = boltfile.Open(durable.OS{}, path, o); mail.KindOf(err) == mail.Busy {
 		return nil, mail.E(mail.Busy, "the directory is in use by another process", err)
-	}
-	if err != nil {
+	} else if err != nil {
 		return nil, fmt.Errorf("directory database: %w", err)
 	}
-	if err = st.db.Update(st.prepareBuckets); err == nil {
+	if err = st.addSums(); err == nil {
+		err = st.db.Update(st.prepareBuckets)
+	}
+	if err == nil {
 		err = st.db.View(st.loadRows)
 	}
 	if err != nil {
-		st.db.Close()
-		return nil, fmt.Errorf("directory database: %w", err)
+		return nil, fmt.Errorf("directory database: %w", errors.Join(err, st.db.Close()))
 	}
 	return st, nil
 }
 
-// createDatabase makes an empty database if there is none: under a temporary name first, for bbolt cannot open a file
-// that was cut short while it was made.
-func createDatabase(path string) error {
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+const damagedText = "the directory is damaged"
+
+// addSums brings a database of the format in which values had no checksums to ours. An older program refuses it from then on.
+func (st *store) addSums() error {
+	old := false
+	err := st.db.View(func(tx *boltfile.Tx) error {
+		old = tx.Has(bucketMeta) && string(tx.Bucket(bucketMeta).Raw([]byte("format"))) == formatNoSums
+		return nil
+	})
+	if err != nil || !old {
 		return err
 	}
-	temp := path + durable.TempSuffix
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	db, err := bbolt.Open(temp, 0o600, &bbolt.Options{Timeout: time.Second})
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(db.Sync(), db.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	return durable.OS{}.SyncDir(filepath.Dir(path))
+	return st.db.AddSums(func(tx *boltfile.Tx) error {
+		return tx.Bucket(bucketMeta).Put([]byte("format"), []byte(format))
+	}, bucketMeta, bucketEntry, bucketDN, bucketIndex)
 }
 
 // prepareBuckets makes a new database, or checks that an old one is ours to use.
-func (st *store) prepareBuckets(tx *bbolt.Tx) error {
-	if m := tx.Bucket(bucketMeta); m != nil {
+func (st *store) prepareBuckets(tx *boltfile.Tx) error {
+	if tx.Has(bucketMeta) {
+		m := tx.Bucket(bucketMeta)
 		if got := string(m.Get([]byte("format"))); got != format {
 			return mail.E(mail.Unsupported, "the directory was written by another version", fmt.Errorf("format %q, want %q", got, format))
 		}
@@ -128,7 +119,7 @@ func (st *store) prepareBuckets(tx *bbolt.Tx) error {
 		return nil
 	}
 	for _, b := range [][]byte{bucketEntry, bucketDN, bucketIndex, bucketMeta} {
-		if _, err := tx.CreateBucket(b); err != nil {
+		if err := tx.CreateBucket(b); err != nil {
 			return err
 		}
 	}
@@ -139,18 +130,37 @@ func (st *store) prepareBuckets(tx *bbolt.Tx) error {
 	return m.Put([]byte("base"), []byte(st.base.key))
 }
 
-func (st *store) loadRows(tx *bbolt.Tx) error {
+// loadRows reads all of the database, so that what is damaged is found when it is opened.
+func (st *store) loadRows(tx *boltfile.Tx) error {
 	rows := []row{}
-	err := tx.Bucket(bucketEntry).ForEach(func(k, v []byte) error {
+	var bad error
+	entries := tx.Bucket(bucketEntry)
+	entries.Scan(nil, nil, func(k, v []byte) bool {
 		e, err := st.schema.decodeEntry(v)
 		if err != nil || len(k) != 8 {
-			return mail.E(mail.Corrupt, "the directory is damaged", err)
+			bad = mail.E(mail.Corrupt, damagedText, err)
+			return false
 		}
 		rows = append(rows, row{binary.BigEndian.Uint64(k), st.rowText(e)})
-		return nil
+		return true
 	})
 	st.rows.Store(&rows)
-	return err
+	if n := len(rows); n > 0 && rows[n-1].id > entries.Sequence() {
+		tx.Damage("numbers of entries would be given twice")
+	}
+	names := 0
+	for _, name := range [][]byte{bucketDN, bucketIndex, bucketMeta} {
+		tx.Bucket(name).Scan(nil, nil, func(_, _ []byte) bool {
+			if bytes.Equal(name, bucketDN) {
+				names++
+			}
+			return true
+		})
+	}
+	if bad == nil && names != len(rows) {
+		tx.Damage(fmt.Sprintf("%d names of %d entries", names, len(rows)))
+	}
+	return bad
 }
 
 func (st *store) rowText(e *entry) string {
@@ -172,7 +182,7 @@ func idKey(id uint64) []byte { return binary.BigEndian.AppendUint64(nil, id) }
 
 // get returns the entry of an id; nil if there is none. Its values alias the
 // transaction's memory.
-func (st *store) get(tx *bbolt.Tx, id uint64) (*entry, error) {
+func (st *store) get(tx *boltfile.Tx, id uint64) (*entry, error) {
 	v := tx.Bucket(bucketEntry).Get(idKey(id))
 	if v == nil {
 		return nil, nil
@@ -181,7 +191,7 @@ func (st *store) get(tx *bbolt.Tx, id uint64) (*entry, error) {
 }
 
 // find returns the id of the entry with the key; 0 if there is none.
-func (st *store) find(tx *bbolt.Tx, key string) uint64 {
+func (st *store) find(tx *boltfile.Tx, key string) uint64 {
 	if v := tx.Bucket(bucketDN).Get([]byte(key)); len(v) == 8 {
 		return binary.BigEndian.Uint64(v)
 	}
@@ -189,13 +199,13 @@ func (st *store) find(tx *bbolt.Tx, key string) uint64 {
 }
 
 // children says whether an entry stands below key.
-func (st *store) children(tx *bbolt.Tx, key string) bool {
-	c := tx.Bucket(bucketDN).Cursor()
-	k, _ := c.Seek([]byte(key))
-	if k != nil && string(k) == key {
-		k, _ = c.Next()
-	}
-	return k != nil && bytes.HasPrefix(k, []byte(key))
+func (st *store) children(tx *boltfile.Tx, key string) bool {
+	found := false
+	tx.Bucket(bucketDN).Scan([]byte(key), nil, func(k, _ []byte) bool {
+		found = string(k) != key
+		return !found
+	})
+	return found
 }
 
 // indexKey is the index entry without the id.
@@ -209,15 +219,15 @@ func indexKey(t *attrType, prepared []byte) []byte {
 }
 
 // lookup returns the ids, ascending, of entries that may hold the prepared value.
-func (st *store) lookup(tx *bbolt.Tx, t *attrType, prepared []byte) []uint64 {
+func (st *store) lookup(tx *boltfile.Tx, t *attrType, prepared []byte) []uint64 {
 	key := indexKey(t, prepared)
-	c := tx.Bucket(bucketIndex).Cursor()
 	var ids []uint64
-	for k, _ := c.Seek(key); bytes.HasPrefix(k, key); k, _ = c.Next() {
+	tx.Bucket(bucketIndex).Scan(key, nil, func(k, _ []byte) bool {
 		if len(k) == len(key)+8 {
 			ids = append(ids, binary.BigEndian.Uint64(k[len(key):]))
 		}
-	}
+		return true
+	})
 	return ids
 }
 
