@@ -15,6 +15,9 @@ need swaks swaks
 need mbsync isync
 need gpgsm gpgsm
 need gpg-agent gpg-agent
+need softhsm2-util softhsm2
+need gcc gcc # cmmpd keyd loads the library
+[ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 [ -x /usr/sbin/slapd ] || missing="$missing slapd"
 perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl" # swaks speaks TLS with it
 if [ "${1:-}" = heavy ]; then

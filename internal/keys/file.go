@@ -18,8 +18,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"cmmpd/internal/durable"
 	"cmmpd/internal/mail"
@@ -36,7 +38,7 @@ type FileStore struct {
 	signers map[string]crypto.Signer // by slot/name
 }
 
-var _ Keystore = (*FileStore)(nil)
+var _ Manager = (*FileStore)(nil)
 
 const (
 	fileMark    = "cmmpd file keystore 1\n"
@@ -104,6 +106,88 @@ func (f *FileStore) path(slot Slot, name string) string {
 	return filepath.Join(f.dir, string(slot), url.PathEscape(name)+".pem")
 }
 
+// RetiredName is the name that a key has on from its retirement. A new key cannot have such a name.
+func RetiredName(name string, at time.Time) string {
+	return retiredPrefix + at.UTC().Format("20060102T150405Z") + " " + name
+}
+
+const retiredPrefix = "retired "
+
+// IsRetired says whether a name is that of a retired key.
+func IsRetired(name string) bool { return strings.HasPrefix(name, retiredPrefix) }
+
+// List satisfies Manager.
+func (f *FileStore) List(slot Slot) ([]Info, error) {
+	names, err := durable.OS{}.List(filepath.Join(f.dir, string(slot)))
+	if err != nil {
+		return nil, err
+	}
+	var list []Info
+	for _, file := range names {
+		name, err := url.PathUnescape(strings.TrimSuffix(file, ".pem"))
+		if err != nil || f.path(slot, name) != filepath.Join(f.dir, string(slot), file) {
+			continue // a temporary file, or not ours
+		}
+		k, err := f.info(slot, name)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, k)
+	}
+	slices.SortFunc(list, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+func (f *FileStore) info(slot Slot, name string) (k Info, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	id := string(slot) + "/" + name
+	if f.secrets[id] == nil && f.signers[id] == nil || f.closed {
+		if err := f.load(slot, name); err != nil {
+			return k, err
+		}
+	}
+	k = Info{Slot: slot, Name: name, Kind: KindAES256, Retired: IsRetired(name)}
+	if s := f.signers[id]; s != nil {
+		k.Kind = KindOfPublic(s.Public())
+		k.Public, err = x509.MarshalPKIXPublicKey(s.Public())
+	}
+	return k, err
+}
+
+// KindOfPublic is the kind of a private key whose public half is given; of another than the known kinds, what describes it.
+func KindOfPublic(public crypto.PublicKey) Kind {
+	switch p := public.(type) {
+	case ed25519.PublicKey:
+		return KindEd25519
+	case *ecdsa.PublicKey:
+		return Kind("ec-" + strings.ToLower(strings.ReplaceAll(p.Curve.Params().Name, "-", "")))
+	case *rsa.PublicKey:
+		return Kind(fmt.Sprintf("rsa-%d", p.N.BitLen()))
+	}
+	return Kind(fmt.Sprintf("%T", public))
+}
+
+// Retire satisfies Manager.
+func (f *FileStore) Retire(slot Slot, name string) error {
+	if err := CheckName(slot, name); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.Has(slot, name) {
+		return mail.E(mail.NotFound, "", fmt.Errorf("no key %s/%s", slot, name))
+	}
+	if err := os.Rename(f.path(slot, name), f.path(slot, RetiredName(name, time.Now()))); err != nil {
+		return err
+	}
+	id := string(slot) + "/" + name
+	clear(f.secrets[id])
+	delete(f.secrets, id)
+	delete(f.signers, id)
+	return durable.OS{}.SyncDir(filepath.Join(f.dir, string(slot)))
+}
+
 func validKeyName(slot Slot, name string) error {
 	if slot != Service && slot != Mail || name == "" || len(name) > 200 || strings.HasPrefix(name, ".") {
 		return mail.E(mail.Invalid, "", fmt.Errorf("bad key name %s/%q", slot, name))
@@ -116,7 +200,7 @@ func (f *FileStore) Generate(slot Slot, name string, kind Kind) error {
 	var key crypto.Signer
 	var err error
 	switch kind {
-	case KindAES256:
+	case KindAES256, KindHMAC256:
 		secret := make([]byte, 32)
 		if _, err := rand.Read(secret); err != nil {
 			return err
@@ -152,7 +236,7 @@ func (f *FileStore) Import(slot Slot, name string, key crypto.Signer) error {
 }
 
 func (f *FileStore) save(slot Slot, name string, block *pem.Block) error {
-	if err := validKeyName(slot, name); err != nil {
+	if err := CheckName(slot, name); err != nil {
 		return err
 	}
 	f.mu.Lock()

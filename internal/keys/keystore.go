@@ -5,6 +5,11 @@ package keys
 import (
 	"context"
 	"crypto"
+	"errors"
+	"fmt"
+	"regexp"
+
+	"cmmpd/internal/mail"
 )
 
 // Slot separates the keys of a keystore by who may use them. An HSM has one token, with its own log-in, for each.
@@ -21,7 +26,8 @@ type Kind string
 
 // The kinds of keys.
 const (
-	KindAES256  Kind = "aes-256"
+	KindAES256  Kind = "aes-256"  // to wrap with; in files to derive from, too
+	KindHMAC256 Kind = "hmac-256" // to derive from
 	KindEd25519 Kind = "ed25519"
 	KindP256    Kind = "ec-p256"
 	KindP384    Kind = "ec-p384"
@@ -31,8 +37,8 @@ const (
 
 // Keystore holds the platform's long-lived keys and never gives them away. All methods may be called concurrently.
 // An error is of kind mail.NotFound if there is no such key, mail.Invalid if the key is of the wrong kind,
-// mail.Unavailable if the keystore cannot answer, mail.Corrupt if sealed was not made by Wrap with the same
-// slot, name and aad.
+// mail.Unavailable if the keystore cannot answer (in its chain ErrSealed, if its officers must open it first), mail.Corrupt
+// if sealed was not made by Wrap with the same slot, name and aad.
 type Keystore interface {
 	// Wrap encrypts plain with AES-256-GCM under the named key. aad is bound to the result and must be given to Unwrap.
 	Wrap(ctx context.Context, slot Slot, name string, plain, aad []byte) ([]byte, error)
@@ -43,4 +49,91 @@ type Keystore interface {
 	// Signer is the named private key. It may be used until Close.
 	Signer(ctx context.Context, slot Slot, name string) (crypto.Signer, error)
 	Close() error
+}
+
+// Manager is a Keystore whose keys can be looked after.
+type Manager interface {
+	Keystore
+	// List is the keys of a slot, by name.
+	List(slot Slot) ([]Info, error)
+	// Generate makes a new key. The error is of kind mail.Exists if the name is taken.
+	Generate(slot Slot, name string, kind Kind) error
+	// Retire takes a key out of use; its name is free then. It stays where it is, under another name.
+	Retire(slot Slot, name string) error
+}
+
+// Info is what everybody may know of a key.
+type Info struct {
+	Slot    Slot
+	Name    string
+	Kind    Kind
+	Retired bool
+	Public  []byte // of a private key: SubjectPublicKeyInfo, DER
+}
+
+// ErrSealed is in the chain of an error when the mail slot's token has not been opened by its officers. Its kind is mail.Unavailable.
+var ErrSealed = mail.E(mail.Unavailable, "mail cannot be read until the security officers have unsealed the platform", errors.New("the slot is sealed"))
+
+var keyName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@/-]{0,159}$`)
+
+// CheckName refuses, with kind mail.Invalid, what is not a slot or cannot name a new key.
+func CheckName(slot Slot, name string) error {
+	if slot != Service && slot != Mail || !keyName.MatchString(name) {
+		return mail.E(mail.Invalid, "", fmt.Errorf("bad key name %s/%q", slot, name))
+	}
+	return nil
+}
+
+// Slots is a Keystore of two: one for each slot.
+type Slots struct{ Service, Mail Manager }
+
+var _ Manager = Slots{}
+
+func (s Slots) of(slot Slot) Manager {
+	if slot == Mail {
+		return s.Mail
+	}
+	return s.Service
+}
+
+// Wrap satisfies Keystore.
+func (s Slots) Wrap(ctx context.Context, slot Slot, name string, plain, aad []byte) ([]byte, error) {
+	return s.of(slot).Wrap(ctx, slot, name, plain, aad)
+}
+
+// Unwrap satisfies Keystore.
+func (s Slots) Unwrap(ctx context.Context, slot Slot, name string, sealed, aad []byte) ([]byte, error) {
+	return s.of(slot).Unwrap(ctx, slot, name, sealed, aad)
+}
+
+// Derive satisfies Keystore.
+func (s Slots) Derive(ctx context.Context, slot Slot, name string, info []byte) ([]byte, error) {
+	return s.of(slot).Derive(ctx, slot, name, info)
+}
+
+// Signer satisfies Keystore.
+func (s Slots) Signer(ctx context.Context, slot Slot, name string) (crypto.Signer, error) {
+	return s.of(slot).Signer(ctx, slot, name)
+}
+
+// List satisfies Manager.
+func (s Slots) List(slot Slot) ([]Info, error) { return s.of(slot).List(slot) }
+
+// Generate satisfies Manager.
+func (s Slots) Generate(slot Slot, name string, kind Kind) error {
+	return s.of(slot).Generate(slot, name, kind)
+}
+
+// Retire satisfies Manager.
+func (s Slots) Retire(slot Slot, name string) error {
+	return s.of(slot).Retire(slot, name)
+}
+
+// Close closes both, once if they are the same.
+func (s Slots) Close() error {
+	err := s.Service.Close()
+	if s.Mail != s.Service {
+		err = errors.Join(err, s.Mail.Close())
+	}
+	return err
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"strings"
 
 	"cmmpd/internal/mail"
 )
@@ -91,7 +92,18 @@ type PrivateKey struct {
 	key hpke.PrivateKey
 }
 
-func accountAAD(id mail.AccountID) []byte { return []byte("cmmpd account key 1 " + string(id)) }
+const accountPrefix = "cmmpd account key 1 "
+
+func accountAAD(id mail.AccountID) []byte { return []byte(accountPrefix + string(id)) }
+
+// AccountOf is the account whose private key was wrapped with this additional data; empty if it is none's.
+func AccountOf(aad []byte) string {
+	id, ok := strings.CutPrefix(string(aad), accountPrefix)
+	if !ok {
+		return ""
+	}
+	return id
+}
 
 // NewAccountKey makes the key pair of an account.
 func NewAccountKey(ctx context.Context, ks Keystore, id mail.AccountID) (AccountKey, error) {
