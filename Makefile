@@ -6,13 +6,16 @@ FUZZTIME ?= 60s
 BENCHTIME ?= 2s
 SCALE ?= 100000
 
-.PHONY: help build demo test lint fuzz bench e2e interop
+.PHONY: help build keyd demo test lint fuzz bench e2e interop
 
 help:               ## this list
 	@sed -n 's/^\([a-z0-9]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
 
 build:              ## bin/cmmpd
 	CGO_ENABLED=0 go build -trimpath -o bin/cmmpd ./cmd/cmmpd
+
+keyd:               ## bin/cmmpd-keyd: the same program with cgo, which "cmmpd keyd" needs to load the libraries of tokens
+	CGO_ENABLED=1 go build -trimpath -o bin/cmmpd-keyd ./cmd/cmmpd
 
 demo: build         ## build, then walk through the main job (ARGS="--once" ends afterwards)
 	bin/cmmpd demo $(ARGS)

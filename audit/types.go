@@ -41,6 +41,7 @@ const (
 	MailRefused = "mail.refused" // a rule refused a message or a recipient
 	MailSealed  = "mail.sealed"  // the gateway encrypted a confidential message
 	MailPassed  = "mail.passed"  // a confidential message came encrypted and was let through
+	KeyUnwrap   = "key.unwrap"   // an account's key was opened: its mail can be read; repeats are folded
 	MailUntold  = "mail.untold"  // a delivery failed or is late and its sender could not be told
 
 	// Written by the log itself.
@@ -54,11 +55,11 @@ func ClassOf(typ string) Class {
 		AccountOpen, ConfigChange, ApprovalGive, LabelLower, RecordsSearch, RecordsDispose,
 		QueueList, QueueHold, QueueRelease, QueueRetry, QueueRemove:
 		return Must
-	case ServerStart, ServerStop, StoreOpen, AuthLogin, MailRefused, MailSealed, MailPassed, MailUntold, AuditGap:
+	case ServerStart, ServerStop, StoreOpen, AuthLogin, MailRefused, MailSealed, MailPassed, MailUntold, KeyUnwrap, AuditGap:
 		return Count
 	}
 	return Unknown
 }
 
 // folded says whether repeats of the type become one record with a count.
-func folded(typ string) bool { return typ == AuthLogin }
+func folded(typ string) bool { return typ == AuthLogin || typ == KeyUnwrap }

@@ -1,11 +1,13 @@
 package imap
 
 import (
+	"errors"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
 
 	"cmmpd/imap/wire"
+	"cmmpd/internal/keys"
 	"cmmpd/internal/mail"
 )
 
@@ -50,7 +52,11 @@ func (s *session) login(name, password string) (code string, err error) {
 		}
 	}
 	if err != nil {
-		return "", mail.E(mail.KindOf(err), "", err)
+		words := ""
+		if errors.Is(err, keys.ErrSealed) { // it is no secret, and may last
+			words = mail.PublicOf(err)
+		}
+		return "", mail.E(mail.KindOf(err), words, err)
 	}
 	s.user = &user{who: who, acct: acct}
 	s.log = s.log.With("user", who.UID)

@@ -51,7 +51,11 @@ func (g *Gateway) Seal(raw []byte, x *message.Index, o SealOptions) ([]byte, err
 		return nil, mail.E(mail.Internal, "", err)
 	}
 	if entity, err = g.sign(entity, o, hasBinary(x.Root)); err != nil {
-		return nil, mail.E(mail.Internal, "", err)
+		kind := mail.Internal
+		if k := mail.KindOf(err); k == mail.Unavailable || k == mail.Busy { // the key is in a token that cannot be reached now
+			kind = k
+		}
+		return nil, mail.E(kind, "", err)
 	}
 	cipher := CipherFor(o.Recipients)
 	sealed, err := g.assemble(f.trace, outer, cipher, func(place func(int) []byte) error {

@@ -58,11 +58,6 @@ type listenConfig struct {
 	Health      string `toml:"health"`
 }
 
-type keystoreConfig struct {
-	Kind string `toml:"kind"`
-	Path string `toml:"path"`
-}
-
 type smimeConfig struct {
 	Anchors       []string       `toml:"anchors"`
 	Intermediates []string       `toml:"intermediates"`
@@ -116,10 +111,7 @@ func (c *config) check(f *tomlFile) {
 	f.file("tls.certificate", &c.TLS.Certificate)
 	f.file("tls.key", &c.TLS.Key)
 	c.Listen.check(f)
-	if c.Keystore.Kind != "file" {
-		f.bad("keystore.kind", "%q is not a kind of keystore; known is \"file\"", c.Keystore.Kind)
-	}
-	f.file("keystore.path", &c.Keystore.Path)
+	c.Keystore.check(f)
 	c.Store.check(f)
 	c.Directory.check(f, &c.Listen)
 	f.resolve("audit.path", &c.Audit.Path)
@@ -226,7 +218,7 @@ const (
 // defaultConfig holds the defaults that configs/cmmpd.toml names.
 func defaultConfig() *config {
 	var c config
-	c.Keystore.Kind = "file"
+	c.Keystore.Kind = fileKeystore
 	c.Directory = defaultDirectory()
 	c.Server.Socket = "cmmpd.sock"
 	c.SMIME.MaxCRLAge = duration(7 * 24 * time.Hour)

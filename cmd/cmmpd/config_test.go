@@ -191,7 +191,7 @@ func TestLDAPDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct{ old, new, want string }{
-		"path":          {`path = ""`, `path = "directory.db"`, "directory.path"},
+		"path":          {`path = ""           # embedded`, `path = "directory.db" # embedded`, "directory.path"},
 		"listener":      {`ldap = ""`, `ldap = "127.0.0.1:10389"`, "listen.ldap"},
 		"clear":         {`"ldaps://dir`, `"http://dir`, "neither ldaps nor ldap"},
 		"no URL":        {`"ldaps://dir.gov.example"`, `""`, "not an address"},

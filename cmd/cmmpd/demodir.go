@@ -95,12 +95,12 @@ func (dd demoDir) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	store, err := dd.makeKeystore()
+	store, err := dd.makeKeystore(&keystoreFlags{})
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	if err := dd.makePKI(ca, store, serverNames(), []string{works, health, platformDomain}); err != nil {
+	if err := dd.makePKI(ctx, ca, store, serverNames(), []string{works, health, platformDomain}); err != nil {
 		return err
 	}
 	certs, err := dd.makePeople(ca)

@@ -36,6 +36,7 @@ type initOptions struct {
 	signers                      []string // DOMAIN,CERTIFICATE,KEY
 	officers                     []officer
 	passwordFile, passwordsTo    string
+	keystore                     keystoreFlags
 }
 
 // officer is one of the first to have a role.
@@ -77,7 +78,8 @@ func initialise(args []string) error {
 	fs.Func("anchor", "PEM `file` of an authority whose certificates are trusted (give it once for each)", list(&o.anchors))
 	fs.Func("intermediate", "PEM `file` of a further issuer (give it once for each)", list(&o.intermediates))
 	fs.Func("crl", "`file` of a revocation list that is kept up to date there (give it once for each)", list(&o.crls))
-	fs.Func("signer", "who signs what the gateway seals: `DOMAIN,CERTIFICATE,KEY` (give it once for each domain)", list(&o.signers))
+	fs.Func("signer", "who signs what the gateway seals: `DOMAIN,CERTIFICATE,KEY`; KEY is a PEM file, or token:NAME of a key in a token (give it once for each domain)", list(&o.signers))
+	o.keystore.add(fs)
 	for i := range o.officers {
 		fs.StringVar(&o.officers[i].name, o.officers[i].flag, o.officers[i].name, "uid or address of the `"+o.officers[i].role+"`")
 	}
@@ -235,7 +237,10 @@ func (o *initOptions) completeFiles() error {
 			errs = append(errs, fmt.Errorf("--signer %q is not DOMAIN,CERTIFICATE,KEY of a --domain", s))
 			continue
 		}
-		errs = append(errs, checkPEM(part[1], false), checkPEM(part[2], true))
+		errs = append(errs, checkPEM(part[1], false))
+		if !strings.HasPrefix(part[2], tokenPrefix) {
+			errs = append(errs, checkPEM(part[2], true))
+		}
 	}
 	for _, path := range []*string{&o.certificate, &o.key} {
 		if abs, err := filepath.Abs(*path); *path != "" && err == nil {
@@ -292,12 +297,12 @@ func (o *initOptions) install(ctx context.Context, out, words io.Writer) error {
 	if err := in.begin(); err != nil {
 		return fmt.Errorf("%s: %w", o.dir, err)
 	}
-	store, err := in.makeKeystore()
+	store, err := in.makeKeystore(&o.keystore)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	values, signers, err := o.makeFiles(in, store)
+	values, signers, err := o.makeFiles(ctx, in, store)
 	if err != nil {
 		return err
 	}
@@ -327,12 +332,13 @@ func (o *initOptions) install(ctx context.Context, out, words io.Writer) error {
 }
 
 // makeFiles puts the files of the certificates in place and returns what the configuration says of them.
-func (o *initOptions) makeFiles(in installation, store *keys.FileStore) (map[string]string, []signerConfig, error) {
+func (o *initOptions) makeFiles(ctx context.Context, in installation, store keys.Slots) (map[string]string, []signerConfig, error) {
 	values := map[string]string{
 		"server.hostname": strconv.Quote(o.hostname), "domains.local": tomlStrings(o.domains),
 		"directory.base": strconv.Quote(o.base), "audit.origin": strconv.Quote(o.hostname + "/audit"),
 		"tls.certificate": strconv.Quote(o.certificate), "tls.key": strconv.Quote(o.key),
 	}
+	o.keystore.values(values)
 	for service, port := range servicePorts() {
 		host := o.address
 		if service == "health" {
@@ -352,7 +358,7 @@ func (o *initOptions) makeFiles(in installation, store *keys.FileStore) (map[str
 		if !slices.Contains(names, o.hostname) {
 			names = append(names, o.hostname)
 		}
-		if err := errors.Join(in.makePKI(ca, store, names, o.domains), in.writeCRL(ca, developmentHolds)); err != nil {
+		if err := errors.Join(in.makePKI(ctx, ca, store, names, o.domains), in.writeCRL(ca, developmentHolds)); err != nil {
 			return nil, nil, err
 		}
 		anchors, crls = []string{"pki/ca.pem"}, append([]string{"pki/ca.crl"}, crls...)
@@ -376,7 +382,7 @@ func (o *initOptions) makeFiles(in installation, store *keys.FileStore) (map[str
 		}
 	}
 	for _, s := range o.signers {
-		sc, err := addSigner(in, store, strings.Split(s, ","))
+		sc, err := addSigner(ctx, in, store, strings.Split(s, ","))
 		if err != nil {
 			return nil, nil, fmt.Errorf("--signer %s: %w", s, err)
 		}
@@ -386,8 +392,18 @@ func (o *initOptions) makeFiles(in installation, store *keys.FileStore) (map[str
 	return values, signers, nil
 }
 
-// addSigner imports a domain's signing key, part being domain, certificate and key.
-func addSigner(in installation, store *keys.FileStore, part []string) (signerConfig, error) {
+// addSigner takes a domain's signing key, which it imports into a keystore of files, part being domain, certificate and key.
+func addSigner(ctx context.Context, in installation, store keys.Slots, part []string) (signerConfig, error) {
+	s := signerConfig{part[0], "pki/given-" + gatewayFile(part[0]), "given-" + gatewayKey(part[0])}
+	if name, ok := strings.CutPrefix(part[2], tokenPrefix); ok {
+		s.Key = name
+		_, err := store.Signer(ctx, keys.Service, name)
+		return s, errors.Join(err, in.copyIn(part[1], s.Certificate))
+	}
+	files, ok := store.Service.(*keys.FileStore)
+	if !ok {
+		return s, errors.New("a private key is not brought into a token: make one there (cmmpd keys generate), have it certified (cmmpd keys request), and give token:NAME")
+	}
 	data, err := os.ReadFile(part[2])
 	if err != nil {
 		return signerConfig{}, err
@@ -396,8 +412,7 @@ func addSigner(in installation, store *keys.FileStore, part []string) (signerCon
 	if err != nil {
 		return signerConfig{}, err
 	}
-	s := signerConfig{part[0], "pki/given-" + gatewayFile(part[0]), "given-" + gatewayKey(part[0])}
-	return s, errors.Join(store.Import(keys.Service, s.Key, key), in.copyIn(part[1], s.Certificate))
+	return s, errors.Join(files.Import(keys.Service, s.Key, key), in.copyIn(part[1], s.Certificate))
 }
 
 // copyIn copies a file below the folder.

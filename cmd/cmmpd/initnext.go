@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"strings"
 	"text/template"
 )
 
@@ -23,8 +24,8 @@ The installation is in {{.Dir}}. What comes next:
 {{if .SelfSigned}}  !  The certificates are for development only: replace [tls] and [smime] before real use.
 {{end}}{{if .NoCRL}}  !  No revocation list is configured: confidential mail waits (451) until [smime] crls names one.
 {{end}}{{if .NoSigner}}  !  Not every domain has a signer: what the gateway seals for the others bears no signature ([[smime.signers]]).
-{{end}}  !  The keystore is made of files: whoever can read {{.Dir}}/keys can read all mail.
-
+{{end}}{{if .Files}}  !  The keystore is made of files ({{.Files}}): whoever can read {{.Dir}}/keys can read all mail.
+{{end}}
 系統已安裝於 {{.Dir}}。下一步:
 
   1. 查閱 {{.Config}},各項設定均有說明,並檢查設定:
@@ -41,13 +42,14 @@ The installation is in {{.Dir}}. What comes next:
 {{if .SelfSigned}}  !  現有證書只供開發之用:正式使用前必須更換 [tls] 及 [smime] 的證書。
 {{end}}{{if .NoCRL}}  !  未設定證書撤銷清單:在 [smime] crls 設定之前,機密郵件會暫緩處理(451)。
 {{end}}{{if .NoSigner}}  !  並非每個網域均有簽署證書:閘道為其餘網域加密的郵件不帶簽署([[smime.signers]])。
-{{end}}  !  密碼匙庫以檔案存放:能讀取 {{.Dir}}/keys 者即能讀取所有郵件。
-`))
+{{end}}{{if .Files}}  !  密碼匙庫以檔案存放({{.Files}}):能讀取 {{.Dir}}/keys 者即能讀取所有郵件。
+{{end}}`))
 
 // sayNext says what to do next, in English and in Traditional Chinese.
 func (o *initOptions) sayNext(out io.Writer, noSigner bool) error {
+	where := o.keystore.config("")
 	return nextSteps.Execute(out, map[string]any{
 		"Dir": o.dir, "Config": installation{o.dir}.path(configFile), "Admin": o.officers[0].uid(), "Health": o.basePort + servicePorts()["health"],
-		"SelfSigned": o.selfSigned, "NoCRL": !o.selfSigned && len(o.crls) == 0, "NoSigner": noSigner,
+		"SelfSigned": o.selfSigned, "NoCRL": !o.selfSigned && len(o.crls) == 0, "NoSigner": noSigner, "Files": strings.Join(where.inFiles(), ", "),
 	})
 }

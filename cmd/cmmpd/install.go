@@ -21,6 +21,7 @@ import (
 	"cmmpd/internal/demopki"
 	"cmmpd/internal/durable"
 	"cmmpd/internal/keys"
+	"cmmpd/internal/mail"
 )
 
 // installation is a folder that holds all of a platform: configuration, keys, audit log, directory and, later, mail.
@@ -112,34 +113,67 @@ func importLocally(ctx context.Context, cfg *config, ldif string) error {
 	return errors.Join(err, op.close())
 }
 
-// makeKeystore makes the platform's own keys.
-func (in installation) makeKeystore() (*keys.FileStore, error) {
+// makeKeystore makes the platform's own keys, where the flags say. In a token those that are there already are taken.
+func (in installation) makeKeystore(where *keystoreFlags) (keys.Slots, error) {
 	if err := os.MkdirAll(in.path("keys"), 0o700); err != nil {
-		return nil, err
+		return keys.Slots{}, err
 	}
-	s, err := keys.CreateFile(in.path("keys", "keystore"))
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range []struct {
-		slot keys.Slot
-		name string
-		kind keys.Kind
-	}{
-		{keys.Mail, keys.PlatformKey, keys.KindAES256},
-		{keys.Service, "store", keys.KindAES256},
-		{keys.Service, "blind", keys.KindAES256},
-		{keys.Service, "audit", keys.KindEd25519},
-	} {
-		if err := s.Generate(k.slot, k.name, k.kind); err != nil {
-			return nil, fmt.Errorf("key %s/%s: %w", k.slot, k.name, err)
+	c := where.config(in.path("keys", "keystore"))
+	if len(c.inFiles()) > 0 {
+		f, err := keys.CreateFile(c.Path)
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil {
+			return keys.Slots{}, err
 		}
 	}
-	return s, nil
+	s, err := c.open()
+	if err != nil {
+		return s, err
+	}
+	return s, makePlatformKeys(s)
+}
+
+// makePlatformKeys makes those of the keys that every platform needs that are not there.
+func makePlatformKeys(s keys.Slots) error {
+	for _, k := range []keys.Info{
+		{Slot: keys.Mail, Name: keys.PlatformKey, Kind: keys.KindAES256},
+		{Slot: keys.Service, Name: "store", Kind: keys.KindHMAC256},
+		{Slot: keys.Service, Name: "blind", Kind: keys.KindHMAC256},
+		{Slot: keys.Service, Name: "audit", Kind: keys.KindEd25519},
+	} {
+		if err := ensureKey(s, k); err != nil {
+			return fmt.Errorf("key %s/%s: %w", k.Slot, k.Name, err)
+		}
+	}
+	return nil
+}
+
+// ensureKey makes a key if it is not there.
+func ensureKey(s keys.Slots, k keys.Info) error {
+	list, err := s.List(k.Slot)
+	if err != nil {
+		return err
+	}
+	for _, have := range list {
+		switch {
+		case have.Name != k.Name:
+		case have.Kind == k.Kind, have.Kind == keys.KindAES256 && k.Kind == keys.KindHMAC256: // a key file is both
+			return nil
+		default:
+			return fmt.Errorf("there is one, of kind %s; %s is needed", have.Kind, k.Kind)
+		}
+	}
+	err = s.Generate(k.Slot, k.Name, k.Kind)
+	if mail.KindOf(err) == mail.Denied && err != nil {
+		return fmt.Errorf("an operator of keyd must make it first, with: cmmpd keys generate --platform (%w)", err)
+	}
+	return err
 }
 
 // makeAudit makes the audit log.
-func (in installation) makeAudit(ctx context.Context, store *keys.FileStore, origin string) error {
+func (in installation) makeAudit(ctx context.Context, store keys.Slots, origin string) error {
 	key, err := store.Signer(ctx, keys.Service, "audit")
 	if err != nil {
 		return err
@@ -149,7 +183,7 @@ func (in installation) makeAudit(ctx context.Context, store *keys.FileStore, ori
 
 // makePKI makes a development authority's files, the server's certificate for the names, and the domains' signing
 // certificates.
-func (in installation) makePKI(ca *demopki.CA, store *keys.FileStore, names, domains []string) error {
+func (in installation) makePKI(ctx context.Context, ca *demopki.CA, store keys.Slots, names, domains []string) error {
 	caKey, err := demopki.KeyPEM(ca.Key)
 	if err != nil {
 		return err
@@ -170,11 +204,15 @@ func (in installation) makePKI(ca *demopki.CA, store *keys.FileStore, names, dom
 		return err
 	}
 	for _, domain := range domains {
-		id, err := ca.Issue(demopki.Spec{CN: "Domain signing authority of " + domain, Address: "domain-signing-authority@" + domain, Key: demopki.RSA2048, Usage: x509.KeyUsageDigitalSignature})
+		if err := ensureKey(store, keys.Info{Slot: keys.Service, Name: gatewayKey(domain), Kind: keys.KindRSA2048}); err != nil {
+			return err
+		}
+		key, err := store.Signer(ctx, keys.Service, gatewayKey(domain))
 		if err != nil {
 			return err
 		}
-		if err := store.Import(keys.Service, gatewayKey(domain), id.Key); err != nil {
+		id, err := ca.Issue(demopki.Spec{CN: "Domain signing authority of " + domain, Address: "domain-signing-authority@" + domain, Signer: key, Usage: x509.KeyUsageDigitalSignature})
+		if err != nil {
 			return err
 		}
 		if err := in.write(string(demopki.CertPEM(id.Cert)), "pki", gatewayFile(domain)); err != nil {

@@ -25,6 +25,13 @@ func commands() []command {
 		{"demo", "build a demonstration, walk through the main job, and serve it", demo},
 		{"init", "make a real installation: configuration, keys, first officers", initialise},
 		{"serve", "run the platform", serve},
+		{"keyd", "hold the tokens: the only process that loads PKCS #11 libraries and knows PINs", keydCommand},
+		{"unseal", "open the token with the platform key: mail can be read then", unseal},
+		{"seal", "close it: mail is taken and sent, not read", seal},
+		{"keys list", "list the keys of the keystore", keysList},
+		{"keys generate", "make a key in the keystore", keysGenerate},
+		{"keys retire", "take a key out of use", keysRetire},
+		{"keys request", "write a certificate request for a key", keysRequest},
 		{"config check", "check a configuration file", configCheck},
 		{"store compact", "remove from the disk what was expunged, now", storeCompact},
 		{"check", "check the store's invariants", check},
@@ -132,7 +139,9 @@ func newFlags(name, synopsis string) flags {
 }
 
 // config is the flag that most commands need.
-func (f flags) config() *string { return f.String("config", "", "configuration `file`") }
+func (f flags) config() *string { return f.String("config", "", configUsage) }
+
+const configUsage = "configuration `file`"
 
 // oneOrMore is for parse.
 const oneOrMore = -1
@@ -158,7 +167,7 @@ func (f flags) parse(args []string, rest int) error {
 		f.Usage()
 		return usageError{fmt.Errorf("%d arguments are given, %d wanted", f.NArg(), rest)}
 	}
-	if c := f.Lookup("config"); c != nil && c.Value.String() == "" {
+	if c := f.Lookup("config"); c != nil && c.Value.String() == "" && c.Usage == configUsage {
 		f.Usage()
 		return usageError{errors.New("--config is missing")}
 	}

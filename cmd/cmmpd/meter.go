@@ -12,6 +12,7 @@ import (
 	"cmmpd/internal/auth"
 	"cmmpd/internal/durable"
 	"cmmpd/internal/intake"
+	"cmmpd/internal/keys"
 	"cmmpd/internal/mail"
 	"cmmpd/internal/metrics"
 	"cmmpd/storage"
@@ -32,6 +33,7 @@ type meter struct {
 	flushes     *metrics.Histogram
 	reloads     *metrics.Counter
 	outcomes    *metrics.Counter
+	keyUses     *metrics.Counter
 }
 
 func newMeter() *meter {
@@ -44,6 +46,7 @@ func newMeter() *meter {
 	m.appends = s.Counter("cmmpd_appends_total", "Messages saved by IMAP clients, by outcome.", "outcome")
 	m.outcomes = s.Counter("cmmpd_queue_outcomes_total", "What attempts on mail to other domains came to, for each recipient: delivered, deferred, bounced.", "outcome")
 	m.logins = s.Counter("cmmpd_logins_total", "Log-ins, by protocol and outcome.", "protocol", "outcome")
+	m.keyUses = s.Counter("cmmpd_key_uses_total", "Uses of the keystore's keys, by slot, use and outcome. What a daemon derives from a service key in memory is not a use of it in a token.", "slot", "use", "outcome")
 	var services []string
 	for _, a := range new(listenConfig).all() {
 		services = append(services, a.service)
@@ -87,6 +90,9 @@ func (m *meter) observe(d *daemon) {
 		}
 		return max(d.Seconds(), 0)
 	})
+	m.set.Gauge("cmmpd_keystore_service", "The slot service of the keystore: 1 open, 0 sealed, -1 not to be used.", d.slotGauge(keys.Service, d.keystore.Service))
+	m.set.Gauge("cmmpd_keystore_mail", "The slot mail of the keystore: 1 open, 0 sealed (mail is taken and sent, not read), -1 not to be used.", d.slotGauge(keys.Mail, d.keystore.Mail))
+	m.set.Gauge("cmmpd_keystore_in_files", "How many slots of the keystore are in files, which is for development only.", func() float64 { return float64(len(d.cfg.Keystore.inFiles())) })
 	m.set.Gauge("cmmpd_ready", "1 while the platform can do its work: as /readyz.", func() float64 { return truth(d.readiness()) })
 	m.set.Gauge("cmmpd_revocation_next_update_seconds", "When the first of the revocation lists in use must have been replaced, in Unix time; 0: there is none.", func() float64 {
 		if next := d.verifier.Health().Next; !next.IsZero() {

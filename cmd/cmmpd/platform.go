@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"cmmpd/audit"
@@ -35,7 +36,7 @@ type platform struct {
 	cfg *config
 	log *slog.Logger
 
-	keystore *keys.FileStore
+	keystore *guardedKeys
 	audit    *audit.Log
 	store    *storage.Store
 	embedded *server.Server
@@ -111,12 +112,15 @@ func (p *platform) openTLS(context.Context) (err error) {
 }
 
 func (p *platform) openKeystore(context.Context) (err error) {
-	p.keystore, err = keys.OpenFile(p.cfg.Keystore.Path)
+	slots, err := p.cfg.Keystore.open()
 	if err != nil {
-		return fmt.Errorf("keystore: %w", err)
+		return err
 	}
+	p.keystore = &guardedKeys{Slots: slots, meter: p.meter}
 	p.onClose(p.keystore.Close)
-	p.log.Warn("the keystore is made of files: whoever can read them can read all mail; for development only", "path", p.cfg.Keystore.Path)
+	if in := p.cfg.Keystore.inFiles(); len(in) > 0 {
+		p.log.Warn("the keystore is made of files: whoever can read them can read all mail; for development only", "slots", strings.Join(in, ", "))
+	}
 	return nil
 }
 
@@ -130,6 +134,7 @@ func (p *platform) openAudit(ctx context.Context) error {
 		return fmt.Errorf("audit log: %w", err)
 	}
 	p.onClose(p.audit.Close)
+	p.keystore.note = p.audit.Note
 	return nil
 }
 

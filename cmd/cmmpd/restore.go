@@ -28,10 +28,12 @@ const stagedSuffix = ".restoring"
 
 // restoreCommand is "cmmpd restore".
 func restoreCommand(args []string) error {
-	fs := newFlags("restore", "--config FILE [--keystore DIR] [--vault FILE] SRC\n"+
+	fs := newFlags("restore", "--config FILE [--keystore DIR] [--keyd SOCKET] [--keyd-mail SOCKET] [--vault FILE] SRC\n"+
 		"       cmmpd restore --config FILE --account UID [--mailbox NAME] [--message-id ID] [--user UID --password-file FILE] SRC")
 	path := fs.config()
-	keystore := fs.String("keystore", "", "`folder` of the keystore, if the configuration FILE is to be restored too")
+	var ks keystoreFlags
+	fs.StringVar(&ks.folder, "keystore", "", "`folder` of the keystore, if the configuration FILE is to be restored too")
+	ks.add(fs)
 	vault := fs.String("vault", "", "`file` of the key vault; by default the newest one beside SRC")
 	var q admin.RestoreRequest
 	fs.StringVar(&q.Account, "account", "", "bring back messages of the account of this `uid` alone, those that are gone, beside the daemon or without it")
@@ -58,7 +60,7 @@ func restoreCommand(args []string) error {
 	if q.Account != "" {
 		return r.account(ctx, q, login)
 	}
-	if err := r.open(*keystore); err != nil {
+	if err := r.open(ks); err != nil {
 		return err
 	}
 	return errors.Join(r.run(ctx), r.keys.Close())
@@ -119,37 +121,36 @@ type restorer struct {
 	config      string // path of the configuration
 	mail, vault string // the files of the backup
 	log         *slog.Logger
-	keys        *keys.FileStore
+	keys        keys.Slots
 	cfg         *config // nil until it is known
 	newConfig   bool    // it comes from the backup
 	manifest    backup.Manifest
 }
 
 // open finds out whether there is a configuration, and opens the keystore.
-func (r *restorer) open(keystore string) error {
+func (r *restorer) open(ks keystoreFlags) error {
+	where := ks.config("")
 	_, err := os.Stat(r.config)
 	switch {
 	case err == nil:
 		if r.cfg, err = loadConfig(r.config); err != nil {
 			return err
 		}
-		if keystore == "" {
-			keystore = r.cfg.Keystore.Path
+		if ks.empty() {
+			where = r.cfg.Keystore
 		}
 		if err := r.vacant(); err != nil {
 			return err
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
-	case keystore == "":
-		return usageError{fmt.Errorf("%s does not exist: to restore it, give the keystore with --keystore", r.config)}
+	case ks.empty():
+		return usageError{fmt.Errorf("%s does not exist: to restore it, give the keystore with --keystore or --keyd", r.config)}
 	default:
 		r.newConfig = true
 	}
-	if r.keys, err = keys.OpenFile(keystore); err != nil {
-		return fmt.Errorf("keystore: %w", err)
-	}
-	return nil
+	r.keys, err = where.open()
+	return err
 }
 
 // vacant demands that nothing is overwritten, and removes what an earlier attempt has left.

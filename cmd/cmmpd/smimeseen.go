@@ -18,7 +18,7 @@ import (
 )
 
 // openSeen opens the memory of certificates from signed mail; nil where none is kept.
-func (t *trustConfig) openSeen(ctx context.Context, keystore *keys.FileStore, create bool, log *slog.Logger) (*seen.Book, error) {
+func (t *trustConfig) openSeen(ctx context.Context, keystore keys.Keystore, create bool, log *slog.Logger) (*seen.Book, error) {
 	if t.Seen == "" {
 		return nil, nil
 	}
@@ -48,7 +48,7 @@ func smimeSeen(args []string) error {
 	if err != nil {
 		return err
 	}
-	keystore, err := keys.OpenFile(cfg.Keystore.Path)
+	keystore, err := cfg.Keystore.open()
 	if err != nil {
 		return err
 	}

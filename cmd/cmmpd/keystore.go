@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"cmmpd/audit"
+	"cmmpd/internal/keys"
+	"cmmpd/internal/keys/keyd"
+	"cmmpd/internal/mail"
+)
+
+// keystoreConfig says where the platform's keys are.
+type keystoreConfig struct {
+	slotConfig
+	Mail slotConfig `toml:"mail"` // what differs for the mail slot
+}
+
+// slotConfig says where the keys of a slot are.
+type slotConfig struct {
+	Kind   string `toml:"kind"`
+	Path   string `toml:"path"`   // of kind file
+	Socket string `toml:"socket"` // of kind pkcs11
+}
+
+const (
+	fileKeystore  = "file"
+	tokenKeystore = "pkcs11"
+)
+
+func (c *keystoreConfig) check(f *tomlFile) {
+	c.slotConfig.check(f, "keystore")
+	if c.Mail.Kind == "" {
+		if c.Mail.Path != "" || c.Mail.Socket != "" {
+			f.bad("keystore.mail.kind", "must be set where path or socket is")
+		}
+		c.Mail = c.slotConfig
+		return
+	}
+	c.Mail.check(f, "keystore.mail")
+}
+
+func (c *slotConfig) check(f *tomlFile, key string) {
+	switch c.Kind {
+	case fileKeystore:
+		f.file(key+".path", &c.Path)
+	case tokenKeystore:
+		f.resolve(key+".socket", &c.Socket)
+	default:
+		f.bad(key+".kind", "%q is not a kind of keystore; known are \"file\" and \"pkcs11\"", c.Kind)
+	}
+}
+
+// of is where the keys of a slot are.
+func (c *keystoreConfig) of(slot keys.Slot) slotConfig {
+	if slot == keys.Mail {
+		return c.Mail
+	}
+	return c.slotConfig
+}
+
+func (c slotConfig) open() (keys.Manager, error) {
+	if c.Kind == tokenKeystore {
+		return keyd.NewStore(keyd.NewClient(c.Socket)), nil
+	}
+	s, err := keys.OpenFile(c.Path)
+	if err != nil {
+		return nil, fmt.Errorf("keystore: %w", err)
+	}
+	return s, nil
+}
+
+// open opens both slots, or connects to those who do.
+func (c *keystoreConfig) open() (keys.Slots, error) {
+	service, err := c.slotConfig.open()
+	if err != nil || c.Mail == c.slotConfig {
+		return keys.Slots{Service: service, Mail: service}, err
+	}
+	mailKeys, err := c.Mail.open()
+	if err != nil {
+		return keys.Slots{}, errors.Join(err, service.Close())
+	}
+	return keys.Slots{Service: service, Mail: mailKeys}, nil
+}
+
+// keystoreFlags say where the keys are when no configuration does.
+type keystoreFlags struct{ folder, keyd, keydMail string }
+
+func (k *keystoreFlags) add(fs flags) {
+	fs.StringVar(&k.keyd, "keyd", "", "`socket` of the cmmpd keyd that holds the tokens with the keys")
+	fs.StringVar(&k.keydMail, "keyd-mail", "", "`socket` of the cmmpd keyd with the token of the slot mail, if that is another; the service keys may be in files then")
+}
+
+func (k *keystoreFlags) empty() bool { return *k == keystoreFlags{} }
+
+// config is what the configuration says of such a keystore, whose folder, if one is needed, is by default the one given.
+func (k *keystoreFlags) config(folder string) (c keystoreConfig) {
+	if k.folder != "" {
+		folder = k.folder
+	}
+	absolute := func(path string) string {
+		if abs, err := filepath.Abs(path); err == nil {
+			return abs
+		}
+		return path
+	}
+	c.slotConfig = slotConfig{Kind: fileKeystore, Path: folder}
+	if k.keyd != "" {
+		c.slotConfig = slotConfig{Kind: tokenKeystore, Socket: absolute(k.keyd)}
+	}
+	c.Mail = c.slotConfig
+	if k.keydMail != "" {
+		c.Mail = slotConfig{Kind: tokenKeystore, Socket: absolute(k.keydMail)}
+	}
+	return c
+}
+
+// tokenPrefix marks the name of a key in a token where the file of one could be.
+const tokenPrefix = "token:"
+
+// values are the lines of a new configuration.
+func (k *keystoreFlags) values(values map[string]string) {
+	c := k.config("keys/keystore")
+	set := func(key string, s slotConfig) {
+		values[key+".kind"], values[key+".path"], values[key+".socket"] = strconv.Quote(s.Kind), strconv.Quote(s.Path), strconv.Quote(s.Socket)
+	}
+	set("keystore", c.slotConfig)
+	if c.Mail != c.slotConfig {
+		set("keystore.mail", c.Mail)
+	}
+}
+
+// inFiles says which slots anybody can use who reads the files.
+func (c *keystoreConfig) inFiles() (slots []string) {
+	for _, slot := range []keys.Slot{keys.Service, keys.Mail} {
+		if c.of(slot).Kind == fileKeystore {
+			slots = append(slots, string(slot))
+		}
+	}
+	return slots
+}
+
+// slotState is how a slot is now.
+func slotState(ctx context.Context, m keys.Manager, slot keys.Slot) keyd.SlotStatus {
+	s, ok := m.(*keyd.Store)
+	if !ok {
+		return keyd.SlotStatus{State: keyd.Open}
+	}
+	st, err := s.Client().Status(ctx, slot)
+	switch {
+	case err != nil:
+		return keyd.SlotStatus{State: keyd.Failed, Reason: err.Error()}
+	case st.State == keyd.Absent:
+		st.State, st.Reason = keyd.Failed, "keyd has no such slot"
+	}
+	return st
+}
+
+// guardedKeys counts every use of a key that is not made in memory, and puts the opening of accounts on record and within bounds.
+type guardedKeys struct {
+	keys.Slots
+	meter *meter
+	note  func(audit.Event) // nil until the audit log is open
+}
+
+// Wrap satisfies keys.Keystore.
+func (g *guardedKeys) Wrap(ctx context.Context, slot keys.Slot, name string, plain, aad []byte) ([]byte, error) {
+	b, err := g.Slots.Wrap(ctx, slot, name, plain, aad)
+	g.meter.keyUses.Inc(string(slot), "wrap", outcome(err, "ok"))
+	return b, err
+}
+
+// Unwrap satisfies keys.Keystore.
+func (g *guardedKeys) Unwrap(ctx context.Context, slot keys.Slot, name string, sealed, aad []byte) ([]byte, error) {
+	b, err := g.Slots.Unwrap(ctx, slot, name, sealed, aad)
+	g.meter.keyUses.Inc(string(slot), "unwrap", outcome(err, "ok"))
+	if slot == keys.Mail && g.note != nil && !errors.Is(err, keys.ErrSealed) {
+		e := audit.Event{Type: audit.KeyUnwrap, Subject: keys.AccountOf(aad), Outcome: "ok"}
+		if err != nil {
+			e.Outcome = mail.KindOf(err).String()
+		}
+		g.note(e)
+	}
+	return b, err
+}
+
+// Derive satisfies keys.Keystore.
+func (g *guardedKeys) Derive(ctx context.Context, slot keys.Slot, name string, info []byte) ([]byte, error) {
+	b, err := g.Slots.Derive(ctx, slot, name, info)
+	g.meter.keyUses.Inc(string(slot), "derive", outcome(err, "ok"))
+	return b, err
+}
+
+// Signer satisfies keys.Keystore.
+func (g *guardedKeys) Signer(ctx context.Context, slot keys.Slot, name string) (crypto.Signer, error) {
+	s, err := g.Slots.Signer(ctx, slot, name)
+	if err != nil {
+		return nil, err
+	}
+	return countedSigner{s, g.meter, string(slot)}, nil
+}
+
+// countedSigner counts signatures.
+type countedSigner struct {
+	crypto.Signer
+	meter *meter
+	slot  string
+}
+
+// Sign satisfies crypto.Signer.
+func (s countedSigner) Sign(rand io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
+	sig, err := s.Signer.Sign(rand, digest, o)
+	s.meter.keyUses.Inc(s.slot, "sign", outcome(err, "ok"))
+	return sig, err
+}
+
+// statusTimeout is how long somebody who asks how we are waits for keyd.
+const statusTimeout = 2 * time.Second
+
+// keystoreHealth is what /readyz says of the keystore. The error is of a slot that should work and does not; a sealed one is no
+// error: mail is taken and sent.
+func (p *platform) keystoreHealth(ctx context.Context) (lines []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	if in := p.cfg.Keystore.inFiles(); len(in) > 0 {
+		lines = append(lines, "keystore: in files, for development only: "+strings.Join(in, ", "))
+	}
+	for slot, m := range map[keys.Slot]keys.Manager{keys.Service: p.keystore.Service, keys.Mail: p.keystore.Mail} {
+		switch st := slotState(ctx, m, slot); st.State {
+		case keyd.Sealed:
+			lines = append(lines, fmt.Sprintf("keystore: the slot %s is sealed", slot))
+			if slot == keys.Service {
+				err = errors.Join(err, errors.New("the service keys are sealed"))
+			}
+		case keyd.Failed:
+			err = errors.Join(err, fmt.Errorf("the slot %s of the keystore cannot be used: %s", slot, st.Reason))
+		}
+	}
+	return lines, err
+}
+
+// slotGauge is 1 if the slot is open, 0 if it is sealed, -1 if it cannot be used.
+func (p *platform) slotGauge(slot keys.Slot, m keys.Manager) func() float64 {
+	return func() float64 {
+		ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
+		defer cancel()
+		switch slotState(ctx, m, slot).State {
+		case keyd.Open:
+			return 1
+		case keyd.Sealed:
+			return 0
+		}
+		return -1
+	}
+}

@@ -1,0 +1,281 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"cmmpd/internal/demopki"
+	"cmmpd/internal/testkit"
+)
+
+// keydProcess is a cmmpd keyd on two tokens of SoftHSM. The PIN of the first, "services", is in a file.
+type keydProcess struct {
+	t      testing.TB
+	dir    string
+	socket string
+	hsm    testkit.SoftHSM
+	cmd    *exec.Cmd
+	end    chan error
+	log    bytes.Buffer
+}
+
+func newKeyd(t testing.TB) *keydProcess {
+	t.Helper()
+	k := &keydProcess{t: t, dir: t.TempDir(), hsm: testkit.NewSoftHSM(t, "services", "mail keys")}
+	k.socket = filepath.Join(k.dir, "keyd.sock")
+	for _, label := range []string{"services", "mail keys"} {
+		k.write(label+".pin", testkit.SoftPIN(label)+"\n")
+	}
+	k.write("keyd.toml", fmt.Sprintf("socket = %q\nclients = [\"%d\"]\noperators = [\"%d\"]\n[service]\nmodule = %q\ntoken = \"services\"\npin-file = \"services.pin\"\n[mail]\nmodule = %q\ntoken = \"mail keys\"\n",
+		k.socket, os.Getuid(), os.Getuid(), k.hsm.Module, k.hsm.Module))
+	k.start()
+	t.Cleanup(func() {
+		k.stop(syscall.SIGTERM)
+		if t.Failed() {
+			t.Logf("keyd's words:\n%s", k.log.String())
+		}
+	})
+	return k
+}
+
+func (k *keydProcess) write(name, text string) {
+	if err := os.WriteFile(filepath.Join(k.dir, name), []byte(text), 0o600); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// start starts keyd and waits until its socket answers.
+func (k *keydProcess) start() {
+	k.t.Helper()
+	cmd := exec.Command(program, "keyd", "--config", filepath.Join(k.dir, "keyd.toml"))
+	cmd.Env = append(os.Environ(), "SOFTHSM2_CONF="+k.hsm.Conf)
+	cmd.Stderr = &k.log
+	if err := cmd.Start(); err != nil {
+		k.t.Fatal(err)
+	}
+	k.cmd, k.end = cmd, make(chan error, 1)
+	go func() { k.end <- cmd.Wait() }()
+	k.eventually("keyd listens", func() bool {
+		out, _ := exec.Command(program, "keys", "list", "--keyd", k.socket).CombinedOutput()
+		return !strings.Contains(string(out), "does not answer")
+	})
+}
+
+// eventually waits until another process has come so far.
+func (k *keydProcess) eventually(what string, is func() bool) {
+	k.t.Helper()
+	for deadline := time.Now().Add(time.Minute); !is(); {
+		if time.Now().After(deadline) {
+			k.t.Fatalf("never: %s", what)
+		}
+		time.Sleep(20 * time.Millisecond) // polling another process
+	}
+}
+
+func (k *keydProcess) stop(sig syscall.Signal) {
+	if k.cmd == nil {
+		return
+	}
+	_ = k.cmd.Process.Signal(sig)
+	err := <-k.end
+	k.cmd = nil
+	if err != nil && sig != syscall.SIGKILL {
+		k.t.Errorf("keyd ended with %v", err)
+	}
+}
+
+func (k *keydProcess) unseal() {
+	k.t.Helper()
+	out, err := exec.Command(program, "unseal", "--keyd", k.socket, "--pin-file", filepath.Join(k.dir, "mail keys.pin")).CombinedOutput()
+	if err != nil {
+		k.t.Fatalf("unseal: %v: %s", err, out)
+	}
+}
+
+// addPeople adds people with certificates of the installation's own authority, who have a password file as in a demonstration.
+func (s *site) addPeople(uids ...string) {
+	s.t.Helper()
+	certs, err := demopki.ParseCerts([]byte(s.read("pki", "ca.pem")))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	caKey, err := demopki.ParseKey([]byte(s.read("keys", "ca.key")))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ca, err := demopki.LoadCA(certs[0], caKey, nil, time.Now)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ldif := ""
+	for _, uid := range uids {
+		id, err := ca.Issue(demopki.Spec{CN: uid, Address: uid + "@works.gov.example", Key: demopki.RSA2048})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		key, err := demopki.KeyPEM(id.Key)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if err := os.MkdirAll(s.path("people", uid), 0o700); err != nil {
+			s.t.Fatal(err)
+		}
+		for name, data := range map[string][]byte{"password": []byte("password of " + uid), "key.pem": key, "cert.pem": demopki.CertPEM(id.Cert)} {
+			if err := os.WriteFile(s.path("people", uid, name), data, 0o600); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		ldif += fmt.Sprintf("dn: uid=%[1]s,ou=people,dc=works,dc=gov,dc=example\nchangetype: add\nobjectClass: inetOrgPerson\nobjectClass: cmmpdAccount\n"+
+			"uid: %[1]s\ncn: %[1]s\nsn: %[1]s\nmail: %[1]s@works.gov.example\nuserPassword: password of %[1]s\nuserCertificate;binary:: %[2]s\n\n", uid, base64.StdEncoding.EncodeToString(id.Cert.Raw))
+	}
+	s.must(ldif, program, "directory", "import", "--config", s.path("cmmpd.toml"), "--user", "kwchan", "--password-file", s.adminPassword)
+}
+
+// health is what /readyz says.
+func (s *site) health() (int, string) {
+	s.t.Helper()
+	res, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", s.base+90))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
+// sealedMail sends confidential mail from alice to bob, and returns curl's words.
+func (s *site) sealedMail(text string) (string, error) {
+	return s.send("alice", "alice@works.gov.example", []string{"bob@works.gov.example"}, mailOf("alice@works.gov.example", "bob@works.gov.example", "[CONFIDENTIAL] x", text))
+}
+
+// opened is what the newest of bob's mail says, as openssl opens it with bob's key and verifies it.
+func (s *site) opened() string {
+	s.t.Helper()
+	inner := s.must(s.last("bob", "INBOX"), "openssl", "cms", "-decrypt", "-inkey", s.path("people", "bob", "key.pem"), "-recip", s.path("people", "bob", "cert.pem"))
+	return s.must(inner, "openssl", "cms", "-verify", "-CAfile", s.path("pki", "ca.pem"))
+}
+
+// TestTokens runs a whole platform on two tokens: sealed and unsealed, and through the end of keyd in the middle of work.
+func TestTokens(t *testing.T) {
+	testkit.Need(t, "curl")
+	testkit.Need(t, "openssl")
+	k := newKeyd(t)
+	if code, out := (&site{t: t}).code("init", "--dir", filepath.Join(t.TempDir(), "x"), "--hostname", "h.example", "--domain", "d.example", "--self-signed", "--keyd", k.socket); code != 1 || !strings.Contains(out, "sealed") {
+		t.Errorf("init with a sealed token: %d %s", code, out)
+	}
+	k.unseal()
+	s := newInstallation(t, "--keyd", k.socket)
+	list := s.must("", program, "keys", "list", "--config", s.path("cmmpd.toml"))
+	for _, want := range []string{"service\taudit\ted25519\tin use", "service\tblind\thmac-256", "service\tstore\thmac-256", "service\tgateway/works.gov.example\trsa-2048", "mail\tplatform\taes-256"} {
+		if !strings.Contains(list, want) {
+			t.Errorf("no %q in the list:\n%s", want, list)
+		}
+	}
+	if _, err := os.Stat(s.path("keys", "keystore")); err == nil {
+		t.Error("there is a keystore of files, too")
+	}
+	s.serveIt()
+	s.addPeople("alice", "bob")
+	if code, text := s.health(); code != 200 || strings.TrimSpace(text) != "ready" {
+		t.Errorf("health: %d %q", code, text)
+	}
+	if out, err := s.sealedMail("first words"); err != nil {
+		t.Fatal(err, out)
+	}
+	if got := s.opened(); !strings.Contains(got, "first words") {
+		t.Errorf("bob reads %q", got)
+	}
+	t.Run("sealed", func(t *testing.T) { s.whileSealed(t, k) })
+	t.Run("killed", func(t *testing.T) { s.whileKilled(t, k) })
+	s.stop(syscall.SIGTERM)
+	if out := s.must("", program, "check", "--deep", "--config", s.path("cmmpd.toml")); !strings.Contains(out, "problems 0") && strings.Contains(out, "problem:") {
+		t.Errorf("check: %s", out)
+	}
+	s.must("", program, "audit", "verify", "--key", s.path("audit", "audit.pub"), s.path("audit"))
+	s.start()
+}
+
+// whileSealed: mail is taken, and cannot be read, until the slot is unsealed.
+func (s *site) whileSealed(t *testing.T, k *keydProcess) {
+	k.stop(syscall.SIGTERM)
+	k.start() // with the mail slot sealed
+	if code, text := s.health(); code != 200 || !strings.Contains(text, "the slot mail is sealed") {
+		t.Errorf("health: %d %q", code, text)
+	}
+	if out, err := s.sealedMail("words while sealed"); err != nil {
+		t.Fatal(err, out)
+	}
+	imap := []string{"-sS", "-v", "--cacert", s.path("pki", "ca.pem"), "-u", s.login("bob"), "imaps://" + s.addr(993) + "/INBOX;MAILINDEX=*"}
+	_, err := s.run("", "curl", imap...)
+	if err == nil || !strings.Contains(err.Error(), "NO [UNAVAILABLE] mail cannot be read until the security officers have unsealed") {
+		t.Errorf("reading while sealed: %v", err)
+	}
+	k.unseal()
+	if got := s.opened(); !strings.Contains(got, "words while sealed") {
+		t.Errorf("bob reads %q", got)
+	}
+	s.must("", program, "seal", "--config", s.path("cmmpd.toml"))
+	if _, text := s.health(); !strings.Contains(text, "the slot mail is sealed") {
+		t.Errorf("health after sealing: %q", text)
+	}
+	k.unseal()
+}
+
+// whileKilled kills keyd under a load of confidential mail, each of which needs a signature of the token.
+func (s *site) whileKilled(t *testing.T, k *keydProcess) {
+	sent, stop := make(chan string), make(chan bool)
+	defer close(stop)
+	go func() {
+		for i := 0; ; i++ {
+			out, err := s.sealedMail(fmt.Sprintf("words %d", i))
+			if err == nil {
+				out = ""
+			}
+			select {
+			case sent <- out:
+			case <-stop:
+				return
+			}
+		}
+	}()
+	for range 3 {
+		if out := <-sent; out != "" {
+			t.Fatal(out)
+		}
+	}
+	k.stop(syscall.SIGKILL)
+	failures := 0
+	for failures < 3 {
+		if out := <-sent; out != "" {
+			if failures++; !strings.Contains(out, "< 45") {
+				t.Errorf("without keyd: %s", out)
+			}
+		}
+	}
+	if code, text := s.health(); code != 503 || !strings.Contains(text, "keyd does not answer") {
+		t.Errorf("health without keyd: %d %q", code, text)
+	}
+	if out, err := s.send("alice", "alice@works.gov.example", []string{"bob@works.gov.example"}, mailOf("alice@works.gov.example", "bob@works.gov.example", "plain", "plain words")); err != nil {
+		t.Errorf("plain mail without keyd: %v %s", err, out)
+	}
+	k.start()
+	for out := "x"; out != ""; out = <-sent { // by itself
+	}
+	k.unseal()
+	if got := s.opened(); !strings.Contains(got, "words") {
+		t.Errorf("bob reads %q", got)
+	}
+}
