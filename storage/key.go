@@ -18,7 +18,7 @@ const (
 	keySubscribe = 'U' // + account, name hash: sealedText
 	keyEntry     = 'E' // + account, mailbox, UID: entryRecord
 	keySecret    = 'K' // + account, mailbox, UID: sealed message key and prefix
-	keyFlags     = 'F' // + account, mailbox, UID/256: flags that changed since delivery
+	keyFlags     = 'L' // + account, mailbox, UID/64: flags that changed since delivery
 	keyExpunged  = 'X' // + account, mailbox, mod-sequence: UIDs
 	keyCopying   = 'T' // + account, mailbox: copyingRecord
 	keyForgotten = 'x' // + account, mailbox: expunge traces up to this mod-sequence are forgotten

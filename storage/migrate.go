@@ -41,7 +41,7 @@ func decodeProgress(b []byte) (progress, error) {
 type step func(ctx context.Context, b *build, done []byte) ([]byte, error)
 
 // steps are the migrations, from format 1 on.
-func steps() [formatVersion - 1]step { return [...]step{addUsage, dropOrigins} }
+func steps() [formatVersion - 1]step { return [...]step{addUsage, replaceOld} }
 
 // migrate brings the index to our format. version is that of the file `format`.
 func (s *Store) migrate(ctx context.Context, version int) error {
@@ -133,21 +133,66 @@ func addUsage(ctx context.Context, b *build, done []byte) ([]byte, error) {
 	return []byte(ids[len(ids)-1]), ctx.Err()
 }
 
-// oldOrigin is the kind of keys under which format 2 kept the name of the mailbox where a deleted message had been.
-const oldOrigin = 'W'
+// The kinds of keys that format 2 had and format 3 has not.
+const (
+	oldOrigin = 'W' // the name of the mailbox where a deleted message had been
+	oldFlags  = 'F' // as keyFlags, but for so many UIDs:
 
-// dropOrigins is the way to format 3, which keeps none of these. What is left says how far it is, done is only not empty.
-func dropOrigins(ctx context.Context, b *build, _ []byte) ([]byte, error) {
-	n := 0
-	err := b.store.scanSome(key0(oldOrigin), b.store.o.migrationBatch, func(k, _ []byte) error {
-		b.delete(bytes.Clone(k))
-		n++
-		return ctx.Err()
-	})
-	if err != nil || n < b.store.o.migrationBatch {
-		return nil, err
+	oldChunkBits = 8
+)
+
+// replaceOld is the way to format 3. What is left of the old keys says how far it is; done is merely not empty.
+func replaceOld(ctx context.Context, b *build, _ []byte) ([]byte, error) {
+	for _, old := range []struct {
+		kind byte
+		do   func(k, v []byte) error
+	}{
+		{oldOrigin, func(_, _ []byte) error { return nil }},
+		{oldFlags, b.splitFlags},
+	} {
+		n := 0
+		err := b.store.scanSome(key0(old.kind), b.store.o.migrationBatch, func(k, v []byte) error {
+			n++
+			b.delete(bytes.Clone(k))
+			return errors.Join(old.do(k, v), ctx.Err())
+		})
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			return []byte{old.kind}, nil
+		}
 	}
-	return []byte{oldOrigin}, nil
+	return nil, nil
+}
+
+// splitFlags makes records of changed flags of an old one.
+func (b *build) splitFlags(k, v []byte) error {
+	key := mailboxOfKey(k)
+	runs, err := decodeRuns(last32(k), oldChunkBits, v)
+	if err != nil {
+		return err
+	}
+	var w runWriter
+	chunk, begun := uint32(0), false
+	put := func() {
+		if begun {
+			b.put(keyOf(keyFlags, key.account, key.mailbox, chunk), w.end())
+		}
+	}
+	for _, r := range runs {
+		for n := range r.count {
+			uid := r.uid + n
+			if !begun || uid>>chunkBits != chunk {
+				put()
+				chunk, begun = uid>>chunkBits, true
+				w = runWriter{at: chunk << chunkBits}
+			}
+			w.add(flagEvent{uid, r.modSeq, r.flags})
+		}
+	}
+	put()
+	return nil
 }
 
 // errEnough ends a scan.

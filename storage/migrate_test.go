@@ -9,9 +9,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/emersion/go-imap/v2"
 
 	"cmmpd/internal/durable/faultfs"
 	"cmmpd/internal/keys"
@@ -123,18 +126,42 @@ func TestMigration(t *testing.T) {
 	}
 }
 
-// TestMigrationFrom2 drops what format 2 kept of where deleted messages had been.
+// TestMigrationFrom2 drops what format 2 kept of where deleted messages had been, and keeps flags for fewer UIDs together.
 func TestMigrationFrom2(t *testing.T) {
 	ctx := context.Background()
 	o := Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t), migrationBatch: 2, Recover: time.Hour}
 	s := mustOpen(t, o)
 	left := half(t, s, 10)
+	a, err := s.OpenAccount(ctx, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, a, "Sent", 0, 1100)
+	flags := func(a *Account) (list []string) {
+		m := openBox(t, a, "Sent")
+		defer m.Close()
+		msgs, _ := m.Snapshot()
+		for _, msg := range msgs {
+			list = append(list, fmt.Sprint(msg.UID, msg.ModSeq, msg.Flags.List()))
+		}
+		return list
+	}
+	m := openBox(t, a, "Sent")
+	for i := range 40 {
+		set := imap.UIDSet{{Start: imap.UID(1 + 27*i), Stop: imap.UID(1 + 27*i + i)}}
+		if _, _, err := m.StoreFlags(ctx, set, AddFlags, []string{FlagSeen, fmt.Sprint("word", i%3)}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.Close()
+	want := flags(a)
+	_ = a.Close()
 	if err := s.commit(ctx, &commit{}, func(b *build) error {
 		for i := range uint32(7) {
 			b.put(keyOf(oldOrigin, 1, i+1), sealedText{1, []byte("name")}.append(nil))
 		}
 		b.put(key0(keyFormat), progress{format: 2}.encode())
-		return nil
+		return oldRecords(b)
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -151,6 +178,38 @@ func TestMigrationFrom2(t *testing.T) {
 	if err := s.strange(); err != nil { // nor are there keys that nobody knows
 		t.Error(err)
 	}
+	if a, err = s.OpenAccount(ctx, alice); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.Close() }()
+	if got := flags(a); !slices.Equal(got, want) {
+		t.Errorf("flags are\n%s\nand were\n%s", got, want)
+	}
+}
+
+// oldRecords has changed flags in records as format 2 had them.
+func oldRecords(b *build) error {
+	writers := make(map[string]*runWriter)
+	err := b.store.scan(key0(keyFlags), func(k, v []byte) error {
+		runs, err := decodeFlagRuns(last32(k), v)
+		key := mailboxOfKey(k)
+		for _, r := range runs {
+			for n := range r.count {
+				chunk := (r.uid + n) >> oldChunkBits
+				old := string(keyOf(oldFlags, key.account, key.mailbox, chunk))
+				if writers[old] == nil {
+					writers[old] = &runWriter{at: chunk << oldChunkBits}
+				}
+				writers[old].add(flagEvent{r.uid + n, r.modSeq, r.flags})
+			}
+		}
+		b.delete(slices.Clone(k))
+		return err
+	})
+	for old, w := range writers {
+		b.put([]byte(old), w.end())
+	}
+	return err
 }
 
 // TestMigrationFaults makes everything fail that an opening writes, one by one, and opens the store again, from what is left then and from

@@ -301,8 +301,8 @@ type flagRun struct {
 	flags      flagSet
 }
 
-// chunkBits says how many UIDs share a record of changed flags.
-const chunkBits = 8
+// chunkBits says how many UIDs share a record of changed flags: 64. A flag of one message writes the record anew; one of all writes all records.
+const chunkBits = 6
 
 func encodeFlagRuns(chunk uint32, runs []flagRun) []byte {
 	w := runWriter{at: chunk << chunkBits}
@@ -350,13 +350,17 @@ func (w *runWriter) end() []byte {
 }
 
 func decodeFlagRuns(chunk uint32, b []byte) ([]flagRun, error) {
+	return decodeRuns(chunk, chunkBits, b)
+}
+
+func decodeRuns(chunk uint32, bits int, b []byte) ([]flagRun, error) {
 	d := decoder{b: b}
 	var runs []flagRun
-	at := uint64(chunk) << chunkBits
-	end := at + 1<<chunkBits
+	at, all := uint64(chunk)<<bits, uint64(1)<<bits
+	end := at + all
 	for len(d.b) > 0 {
 		skip, count := d.uint(), d.uint()
-		if skip > 1<<chunkBits || count == 0 || count > 1<<chunkBits || at+skip+count > end || at+skip > 1<<32-1 {
+		if skip > all || count == 0 || count > all || at+skip+count > end || at+skip > 1<<32-1 {
 			return nil, errRecord
 		}
 		runs = append(runs, flagRun{uid: uint32(at + skip), count: uint32(count), modSeq: d.uint(), flags: d.flagSet()})
