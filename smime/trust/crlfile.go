@@ -17,8 +17,9 @@ import (
 // its size or date changes; when that fails the last good list stays in use until it
 // is too old by its own dates.
 type lists struct {
-	paths []string
-	log   *slog.Logger
+	paths   []string
+	log     *slog.Logger
+	answers *answers
 
 	mu     sync.Mutex
 	files  map[string]*listFile      // by path, guarded by mu
@@ -38,8 +39,8 @@ func (f *listFile) is(st fs.FileInfo) bool {
 	return f != nil && st.Mode().IsRegular() && f.size == st.Size() && f.changed.Equal(st.ModTime())
 }
 
-func openLists(paths []string, log *slog.Logger) (*lists, error) {
-	l := &lists{paths: paths, log: log, files: map[string]*listFile{}, failed: map[string]string{}}
+func openLists(paths []string, log *slog.Logger, a *answers) (*lists, error) {
+	l := &lists{paths: paths, log: log, answers: a, files: map[string]*listFile{}, failed: map[string]string{}}
 	for _, p := range paths {
 		if _, err := os.Stat(p); err != nil {
 			return nil, fmt.Errorf("revocation list: %w", err)
@@ -169,6 +170,7 @@ func (l *lists) reindex() {
 	for _, rs := range l.index {
 		slices.SortStableFunc(rs, newer)
 	}
+	l.answers.changed()
 }
 
 // of returns the lists of the issuer whose name has this key, newest first.

@@ -211,6 +211,7 @@ func (k *check) choose(p validPath) {
 }
 
 func (k *check) findPaths() bool {
+	k.fleeting = true // until the paths are known
 	why, err := k.tryPaths()
 	var missing error
 	if len(k.paths) == 0 {

@@ -47,6 +47,7 @@ type remote struct {
 	log     *slog.Logger
 	now     func() time.Time
 	refresh time.Duration
+	answers *answers
 
 	mu        sync.Mutex
 	lists     map[string]*remoteList     // by URL, guarded by mu
@@ -57,12 +58,12 @@ type remote struct {
 	strange   int                        // guarded by mu
 }
 
-func newRemote(o *Options) *remote {
+func newRemote(o *Options, a *answers) *remote {
 	if o.Fetch == nil {
 		return nil
 	}
 	m := &remote{
-		fetch: o.Fetch, cache: o.Cache, log: o.Log, now: o.Now, refresh: o.Refresh,
+		fetch: o.Fetch, cache: o.Cache, log: o.Log, now: o.Now, refresh: o.Refresh, answers: a,
 		lists: map[string]*remoteList{}, responses: map[string]*remoteResponse{}, issuers: map[string]*remoteIssuer{},
 		silent: map[string]time.Time{},
 	}
@@ -80,6 +81,7 @@ func remoteEntry[T any](m *remote, in map[string]*T, key string) *T {
 	if e == nil {
 		if len(in) >= maxRemote {
 			clear(in)
+			m.answers.changed()
 		}
 		e = new(T)
 		in[key] = e
@@ -161,6 +163,7 @@ func (m *remote) save(key string, data []byte) {
 
 // note logs how an attempt ended, where that changed.
 func (m *remote) note(what string, before, after error) {
+	m.answers.changed()
 	switch {
 	case after == nil && before != nil:
 		m.log.Info("can be fetched again", "what", what)
@@ -234,6 +237,7 @@ func (m *remote) adopt(e *remoteList, url string, der []byte, saved bool) error 
 	} else {
 		e.candidate = r
 	}
+	m.answers.changed()
 	return nil
 }
 
@@ -248,6 +252,7 @@ func (m *remote) confirm(e *remoteList, r *revocations, by *x509.Certificate, ur
 
 func (m *remote) promote(e *remoteList, r *revocations, by *x509.Certificate, url string, der []byte, saved bool) {
 	e.verified, e.signer, e.candidate = r, by, nil
+	m.answers.changed()
 	if !saved {
 		m.save("list "+url, der)
 	}
@@ -327,6 +332,7 @@ func (m *remote) keep(e *remoteResponse, url string, r *ocspResponse, der []byte
 		return
 	}
 	e.verified, e.made = r, made
+	m.answers.changed()
 	m.save(responseKey(url, e.path[0], e.path[1]), der)
 }
 

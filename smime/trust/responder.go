@@ -15,6 +15,7 @@ const withoutNext = time.Hour
 
 // byResponse says what a response is worth about path[i].
 func (k *check) byResponse(r *ocspResponse, source string, path []*x509.Certificate, i, nested int) status {
+	k.fleeting = true
 	c, issuer := path[i], path[i+1]
 	j := slices.IndexFunc(r.singles, func(s ocspSingle) bool { return s.id.names(c, issuer) })
 	if j < 0 {

@@ -41,7 +41,6 @@ const maxNested = 4
 // revocation looks every certificate of the path up but the anchor's; of the paths the
 // first that holds counts. If any says that the leaf is revoked, it is.
 func (k *check) revocation() bool {
-	k.v.lists.refresh()
 	var first func() bool
 	for _, p := range k.paths {
 		fail, leaf := k.revocationOf(p)
@@ -197,6 +196,7 @@ func (l *lookup) list(r *revocations, p *point) bool {
 		return false
 	}
 	settled := l.covered == allReasons
+	l.k.untilAge(r.made, r.next)
 	fresh, words := l.k.v.o.age("the revocation list", r.made, r.next, l.k.now)
 	// However old the list is; only from a hold there is a return, which newer ones tell.
 	if e, named := r.entry(c, l.issuer); named && e.reason != removeFromCRL && (fresh || !settled || e.reason != onHold) {
@@ -294,6 +294,7 @@ func (l *lookup) signer(r *revocations) (by *x509.Certificate, why string) {
 // revoked. A certificate that is being looked at already, because the list that it
 // signed speaks of itself, may.
 func (k *check) mayVouch(c, anchor *x509.Certificate, nested int) bool {
+	k.fleeting = true
 	if slices.ContainsFunc(k.vouching, c.Equal) {
 		return true
 	}

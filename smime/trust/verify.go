@@ -18,6 +18,7 @@ type Verifier struct {
 	lists         *lists
 	paths         *paths
 	names         names
+	answers       *answers
 	remote        *remote // nil: nothing is fetched
 }
 
@@ -36,7 +37,7 @@ func New(o Options) (*Verifier, error) {
 	if o.MinRSABits < minRSABits {
 		o.MinRSABits = minRSABits
 	}
-	v := &Verifier{o: o, anchors: pool{}, intermediates: pool{}, paths: newPaths()}
+	v := &Verifier{o: o, anchors: pool{}, intermediates: pool{}, paths: newPaths(), answers: &answers{}}
 	for _, c := range o.Anchors {
 		if err := checkKey(c, o.MinRSABits); err != nil {
 			return nil, fmt.Errorf("trust anchor %q: %w", nameOf(c), err)
@@ -53,9 +54,9 @@ func New(o Options) (*Verifier, error) {
 	for _, c := range o.Intermediates {
 		v.intermediates.add(c)
 	}
-	v.remote = newRemote(&v.o)
+	v.remote = newRemote(&v.o, v.answers)
 	var err error
-	v.lists, err = openLists(o.CRLs, o.Log)
+	v.lists, err = openLists(o.CRLs, o.Log, v.answers)
 	return v, err
 }
 
@@ -73,6 +74,13 @@ func (v *Verifier) Ask(c *x509.Certificate, q Query) Result {
 		return Result{Failure: Untrusted, Steps: []Step{{Name: "path", Detail: "no authority is trusted here"}}}
 	}
 	k := &check{v: v, c: c, q: q, now: v.o.Now()}
+	v.lists.refresh()
+	question, state := k.question(), v.answers.state.Load()
+	if question != nil {
+		if r, ok := v.answers.get(question, k.now); ok {
+			return r
+		}
+	}
 	defer func() {
 		if k.cancel != nil {
 			k.cancel()
@@ -84,6 +92,7 @@ func (v *Verifier) Ask(c *x509.Certificate, q Query) Result {
 		}
 	}
 	k.r.Usable = true
+	k.remember(question, state)
 	return k.r
 }
 
@@ -99,6 +108,8 @@ type check struct {
 	b        *builder
 	paths    []validPath
 	vouching []*x509.Certificate // signers of lists whose own revocation is being looked up
+	fleeting bool                // the answer depends on what answers does not watch
+	till     time.Time           // up to when it is the same
 
 	ctx         context.Context // for what is fetched, see context
 	cancel      context.CancelFunc

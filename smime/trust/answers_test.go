@@ -1,0 +1,98 @@
+package trust
+
+import (
+	"crypto/x509"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"cmmpd/internal/demopki"
+	"cmmpd/internal/mail"
+)
+
+// TestAnswers asks a verifier that remembers and one that was just made the same things, while the clock jumps and lists are
+// replaced: they must always say the same.
+func TestAnswers(t *testing.T) {
+	remembered := 0
+	for seed := range uint64(12) {
+		remembered += answersOf(t, seed)
+	}
+	if remembered == 0 {
+		t.Error("nothing was ever remembered")
+	}
+}
+
+func answersOf(t *testing.T, seed uint64) (remembered int) {
+	w := newWorld(t)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	w.options.LastKnownGood = time.Duration(rnd.IntN(2)) * 20 * time.Second
+	w.options.MaxCRLAge = time.Duration(rnd.IntN(2)) * 40 * time.Second
+	w.options.RequireCRL = rnd.IntN(4) > 0
+	edges := []time.Time{w.now}
+	written := time.Now().Add(-time.Hour)
+	list := func(ca *demopki.CA, name string) {
+		at := w.now
+		if rnd.IntN(8) == 0 { // dated in the future
+			w.now = w.now.Add(clockSkew + 4*time.Second)
+		}
+		holds := []time.Duration{10 * time.Second, time.Hour, time.Hour}[rnd.IntN(3)]
+		w.publish(ca, name, holds)
+		edges = append(edges, w.now.Add(-clockSkew), w.now.Add(holds), w.now.Add(holds+w.options.LastKnownGood), w.now.Add(w.options.MaxCRLAge))
+		w.now, written = at, written.Add(time.Second)
+		if err := os.Chtimes(filepath.Join(w.dir, name), written, written); err != nil { // two in one tick of the clock would look the same
+			t.Fatal(err)
+		}
+	}
+	list(w.root, "root.crl")
+	list(w.sub, "sub.crl")
+	bobs, carols := w.now.Add(15*time.Second), w.now.Add(8*time.Second)
+	edges = append(edges, bobs, carols)
+	people := []*x509.Certificate{
+		w.issue(demopki.Spec{CN: "Alice", Address: alice.String()}),
+		w.issue(demopki.Spec{CN: "Bob", Address: alice.String(), NotBefore: w.now.Add(-time.Hour), NotAfter: bobs}),
+		w.issue(demopki.Spec{CN: "Carol", NotBefore: carols, NotAfter: w.now.Add(time.Hour)}),
+	}
+	v := w.verifier()
+	ask := func(c *x509.Certificate, q Query) {
+		v.lists.refresh()
+		if _, ok := v.answers.get((&check{c: c, q: q}).question(), w.now); ok {
+			remembered++
+		}
+		got, want := v.Ask(c, q), w.verifier().Ask(c, q)
+		if got.Usable != want.Usable || got.Failure != want.Failure || fmt.Sprint(got.Steps) != fmt.Sprint(want.Steps) ||
+			!slices.EqualFunc(got.Evidence, want.Evidence, func(a, b Evidence) bool { return a.Made.Equal(b.Made) && a.Source == b.Source }) {
+			t.Fatalf("seed %d, %s: said\n%+v\ninstead of\n%+v", seed, w.now, got.Steps, want.Steps)
+		}
+	}
+	for range 25 {
+		switch rnd.IntN(6) {
+		case 0:
+			w.now = w.now.Add(time.Duration(rnd.IntN(12)-3) * time.Second)
+		case 1:
+			list(w.root, "root.crl")
+		case 2:
+			list(w.sub, "sub.crl")
+		case 3:
+			if rnd.IntN(10) == 0 {
+				w.sub.Revoke(people[rnd.IntN(len(people))])
+			}
+		default: // over an edge
+			at := edges[rnd.IntN(len(edges))]
+			c, q := people[rnd.IntN(len(people))], Query{Binding: Binding{Address: alice, Directory: true}}
+			for _, d := range []time.Duration{-2, -2, -1, 0, 1} {
+				w.now = at.Add(d * time.Second / 2)
+				ask(c, q)
+			}
+		}
+		q := Query{Purpose: Purpose(rnd.IntN(2)), Binding: Binding{Address: alice, Directory: rnd.IntN(3) > 0}, Soft: rnd.IntN(6) == 0}
+		if rnd.IntN(8) == 0 {
+			q.Binding = Binding{Address: mail.MustParseAddress("bob@works.gov.example"), Aliases: []mail.Address{alice}[:rnd.IntN(2)]}
+		}
+		ask(people[rnd.IntN(len(people))], q)
+	}
+	return remembered
+}
