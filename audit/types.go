@@ -34,15 +34,16 @@ const (
 	QueueRemove     = "queue.remove" // a message was taken out of the queue undelivered
 
 	// Recorded or counted: Note.
-	ServerStart = "server.start"
-	ServerStop  = "server.stop"
-	StoreOpen   = "store.open"
-	AuthLogin   = "auth.login"   // repeats of one outcome are folded
-	MailRefused = "mail.refused" // a rule refused a message or a recipient
-	MailSealed  = "mail.sealed"  // the gateway encrypted a confidential message
-	MailPassed  = "mail.passed"  // a confidential message came encrypted and was let through
-	KeyUnwrap   = "key.unwrap"   // an account's key was opened: its mail can be read; repeats are folded
-	MailUntold  = "mail.untold"  // a delivery failed or is late and its sender could not be told
+	ServerStart   = "server.start"
+	ServerStop    = "server.stop"
+	StoreOpen     = "store.open"
+	AuthLogin     = "auth.login"     // repeats of one outcome are folded
+	MailRefused   = "mail.refused"   // a rule refused a message or a recipient
+	MailSealed    = "mail.sealed"    // the gateway encrypted a confidential message
+	MailPassed    = "mail.passed"    // a confidential message came encrypted and was let through
+	KeystoreState = "keystore.state" // a slot of the keystore was sealed or unsealed, or its token went or came
+	KeyUnwrap     = "key.unwrap"     // an account's key was opened: its mail can be read; repeats are folded
+	MailUntold    = "mail.untold"    // a delivery failed or is late and its sender could not be told
 
 	// Written by the log itself.
 	AuditGap = "audit.gap" // count says how many notes were lost
@@ -55,7 +56,7 @@ func ClassOf(typ string) Class {
 		AccountOpen, ConfigChange, ApprovalGive, LabelLower, RecordsSearch, RecordsDispose,
 		QueueList, QueueHold, QueueRelease, QueueRetry, QueueRemove:
 		return Must
-	case ServerStart, ServerStop, StoreOpen, AuthLogin, MailRefused, MailSealed, MailPassed, MailUntold, KeyUnwrap, AuditGap:
+	case ServerStart, ServerStop, StoreOpen, AuthLogin, MailRefused, MailSealed, MailPassed, MailUntold, KeystoreState, KeyUnwrap, AuditGap:
 		return Count
 	}
 	return Unknown

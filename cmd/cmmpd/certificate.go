@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ const recheck = time.Minute
 // touched. All methods may be called concurrently.
 type certificate struct {
 	certFile, keyFile string
+	key               crypto.Signer // in a token; nil: in keyFile
 	log               *slog.Logger
 	meter             *meter
 	now               func() time.Time
@@ -35,10 +37,10 @@ type stamp struct {
 	size     int64
 }
 
-func openCertificate(certFile, keyFile string, log *slog.Logger, m *meter) (*certificate, error) {
-	c := &certificate{certFile: certFile, keyFile: keyFile, log: log, meter: m, now: time.Now}
+func openCertificate(certFile, keyFile string, key crypto.Signer, log *slog.Logger, m *meter) (*certificate, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile, key: key, log: log, meter: m, now: time.Now}
 	c.seen = c.stamps()
-	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	pair, err := c.load()
 	if err != nil {
 		return nil, err
 	}
@@ -48,6 +50,25 @@ func openCertificate(certFile, keyFile string, log *slog.Logger, m *meter) (*cer
 	c.current.Store(&pair)
 	c.next.Store(c.now().Add(recheck).UnixNano())
 	return c, nil
+}
+
+// load reads the pair.
+func (c *certificate) load() (pair tls.Certificate, err error) {
+	if c.key == nil {
+		return tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	}
+	chain, err := readCertificates([]string{c.certFile})
+	if err != nil {
+		return pair, err
+	}
+	if own, ok := chain[0].PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !own.Equal(c.key.Public()) {
+		return pair, fmt.Errorf("%s is not the certificate of the key %s", c.certFile, c.keyFile)
+	}
+	for _, cert := range chain {
+		pair.Certificate = append(pair.Certificate, cert.Raw)
+	}
+	pair.PrivateKey, pair.Leaf = c.key, chain[0]
+	return pair, nil
 }
 
 // get is tls.Config.GetCertificate.
@@ -80,7 +101,7 @@ func (c *certificate) reload() {
 // read takes the new pair if it is good; otherwise the old one stays. c.mu is held.
 func (c *certificate) read() {
 	before := c.stamps()
-	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	pair, err := c.load()
 	if err == nil {
 		err = c.usable(&pair)
 	}

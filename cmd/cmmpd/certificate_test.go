@@ -46,7 +46,7 @@ func TestCertificateReload(t *testing.T) {
 	write(certFile, cert1)
 	write(keyFile, key1)
 	var words bytes.Buffer
-	c, err := openCertificate(certFile, keyFile, slog.New(slog.NewTextHandler(&words, nil)), newMeter())
+	c, err := openCertificate(certFile, keyFile, nil, slog.New(slog.NewTextHandler(&words, nil)), newMeter())
 	if err != nil {
 		t.Fatal(err)
 	}

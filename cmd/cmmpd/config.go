@@ -109,7 +109,9 @@ func (c *config) check(f *tomlFile) {
 		}
 	}
 	f.file("tls.certificate", &c.TLS.Certificate)
-	f.file("tls.key", &c.TLS.Key)
+	if !strings.HasPrefix(c.TLS.Key, tokenPrefix) {
+		f.file("tls.key", &c.TLS.Key)
+	}
 	c.Listen.check(f)
 	c.Keystore.check(f)
 	c.Store.check(f)

@@ -73,7 +73,7 @@ func initialise(args []string) error {
 	fs.StringVar(&o.address, "address", "", "`IP` address to listen on; by default all")
 	fs.IntVar(&o.basePort, "base-port", 0, "ports are this `number` plus the well-known one")
 	fs.StringVar(&o.certificate, "tls-certificate", "", "PEM `file`: the server's certificate and its issuers")
-	fs.StringVar(&o.key, "tls-key", "", "PEM `file`: its private key")
+	fs.StringVar(&o.key, "tls-key", "", "PEM `file`: its private key, or token:NAME of a key in a token")
 	fs.BoolVar(&o.selfSigned, "self-signed", false, "development: make an authority here, and the certificates with it")
 	fs.Func("anchor", "PEM `file` of an authority whose certificates are trusted (give it once for each)", list(&o.anchors))
 	fs.Func("intermediate", "PEM `file` of a further issuer (give it once for each)", list(&o.intermediates))
@@ -218,7 +218,10 @@ func (o *initOptions) completeFiles() error {
 	case !o.selfSigned && (o.certificate == "" || o.key == ""):
 		errs = append(errs, errors.New("--tls-certificate and --tls-key are needed (or --self-signed, for development)"))
 	case !o.selfSigned:
-		errs = append(errs, checkPEM(o.certificate, false), checkPEM(o.key, true))
+		errs = append(errs, checkPEM(o.certificate, false))
+		if !strings.HasPrefix(o.key, tokenPrefix) {
+			errs = append(errs, checkPEM(o.key, true))
+		}
 	}
 	if !o.selfSigned && len(o.anchors) == 0 {
 		errs = append(errs, errors.New("--anchor is missing: without an authority no certificate is good and no confidential mail can be sent"))
@@ -243,7 +246,7 @@ func (o *initOptions) completeFiles() error {
 		}
 	}
 	for _, path := range []*string{&o.certificate, &o.key} {
-		if abs, err := filepath.Abs(*path); *path != "" && err == nil {
+		if abs, err := filepath.Abs(*path); *path != "" && err == nil && !strings.HasPrefix(*path, tokenPrefix) {
 			*path = abs
 		}
 	}

@@ -148,8 +148,8 @@ func (c *keystoreConfig) inFiles() (slots []string) {
 }
 
 // slotState is how a slot is now.
-func slotState(ctx context.Context, m keys.Manager, slot keys.Slot) keyd.SlotStatus {
-	s, ok := m.(*keyd.Store)
+func (p *platform) slotState(ctx context.Context, slot keys.Slot) keyd.SlotStatus {
+	s, ok := p.keystore.Of(slot).(*keyd.Store)
 	if !ok {
 		return keyd.SlotStatus{State: keyd.Open}
 	}
@@ -232,8 +232,8 @@ func (p *platform) keystoreHealth(ctx context.Context) (lines []string, err erro
 	if in := p.cfg.Keystore.inFiles(); len(in) > 0 {
 		lines = append(lines, "keystore: in files, for development only: "+strings.Join(in, ", "))
 	}
-	for slot, m := range map[keys.Slot]keys.Manager{keys.Service: p.keystore.Service, keys.Mail: p.keystore.Mail} {
-		switch st := slotState(ctx, m, slot); st.State {
+	for _, slot := range []keys.Slot{keys.Service, keys.Mail} {
+		switch st := p.slotState(ctx, slot); st.State {
 		case keyd.Sealed:
 			lines = append(lines, fmt.Sprintf("keystore: the slot %s is sealed", slot))
 			if slot == keys.Service {
@@ -247,16 +247,50 @@ func (p *platform) keystoreHealth(ctx context.Context) (lines []string, err erro
 }
 
 // slotGauge is 1 if the slot is open, 0 if it is sealed, -1 if it cannot be used.
-func (p *platform) slotGauge(slot keys.Slot, m keys.Manager) func() float64 {
+func (p *platform) slotGauge(slot keys.Slot) func() float64 {
 	return func() float64 {
 		ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
 		defer cancel()
-		switch slotState(ctx, m, slot).State {
+		switch p.slotState(ctx, slot).State {
 		case keyd.Open:
 			return 1
 		case keyd.Sealed:
 			return 0
 		}
 		return -1
+	}
+}
+
+// watchEvery is how soon a change of a slot's state is seen.
+const watchEvery = 5 * time.Second
+
+// watchKeystore puts on record when slots are sealed and unsealed, and when their tokens go and come, until ctx is done.
+func (p *platform) watchKeystore(ctx context.Context) {
+	var slots []keys.Slot
+	for _, slot := range []keys.Slot{keys.Service, keys.Mail} {
+		if p.cfg.Keystore.of(slot).Kind == tokenKeystore {
+			slots = append(slots, slot)
+		}
+	}
+	was := make(map[keys.Slot]keyd.State)
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for len(slots) > 0 {
+		for _, slot := range slots {
+			asked, cancel := context.WithTimeout(ctx, statusTimeout)
+			st := p.slotState(asked, slot)
+			cancel()
+			if st.State == was[slot] || ctx.Err() != nil {
+				continue
+			}
+			was[slot] = st.State
+			p.log.Info("keystore", "slot", string(slot), "state", st.State.String(), "token", st.Token, "reason", st.Reason)
+			p.audit.Note(audit.Event{Type: audit.KeystoreState, Subject: string(slot), Outcome: st.State.String(), Detail: map[string]string{"token": st.Token}})
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }

@@ -70,6 +70,10 @@ func (m *meter) observe(d *daemon) {
 		}
 		return 1
 	}
+	ready := func() float64 {
+		_, err := d.readiness(context.Background())
+		return truth(err)
+	}
 	m.set.CounterFunc("cmmpd_audit_records_total", "Records in the audit log.", func() float64 { return float64(d.audit.Size()) })
 	m.set.Gauge("cmmpd_audit_ready", "1 while the audit log can be written.", func() float64 { return truth(d.audit.Ready()) })
 	m.set.Gauge("cmmpd_store_ready", "1 while the store acknowledges.", func() float64 { return truth(d.store.Ready()) })
@@ -90,10 +94,10 @@ func (m *meter) observe(d *daemon) {
 		}
 		return max(d.Seconds(), 0)
 	})
-	m.set.Gauge("cmmpd_keystore_service", "The slot service of the keystore: 1 open, 0 sealed, -1 not to be used.", d.slotGauge(keys.Service, d.keystore.Service))
-	m.set.Gauge("cmmpd_keystore_mail", "The slot mail of the keystore: 1 open, 0 sealed (mail is taken and sent, not read), -1 not to be used.", d.slotGauge(keys.Mail, d.keystore.Mail))
+	m.set.Gauge("cmmpd_keystore_service", "The slot service of the keystore: 1 open, 0 sealed, -1 not to be used.", d.slotGauge(keys.Service))
+	m.set.Gauge("cmmpd_keystore_mail", "The slot mail of the keystore: 1 open, 0 sealed (mail is taken and sent, not read), -1 not to be used.", d.slotGauge(keys.Mail))
 	m.set.Gauge("cmmpd_keystore_in_files", "How many slots of the keystore are in files, which is for development only.", func() float64 { return float64(len(d.cfg.Keystore.inFiles())) })
-	m.set.Gauge("cmmpd_ready", "1 while the platform can do its work: as /readyz.", func() float64 { return truth(d.readiness()) })
+	m.set.Gauge("cmmpd_ready", "1 while the platform can do its work: as /readyz.", func() float64 { return ready() })
 	m.set.Gauge("cmmpd_revocation_next_update_seconds", "When the first of the revocation lists in use must have been replaced, in Unix time; 0: there is none.", func() float64 {
 		if next := d.verifier.Health().Next; !next.IsZero() {
 			return float64(next.Unix())

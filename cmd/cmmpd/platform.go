@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -72,7 +73,7 @@ func openPlatform(ctx context.Context, cfg *config, log *slog.Logger) (_ *platfo
 		}
 	}()
 	for _, open := range []func(context.Context) error{
-		p.openTLS, p.openKeystore, p.openAudit, p.openStore, p.openQueue, p.openDirectory, p.openIntake, p.openFrontEnds,
+		p.openKeystore, p.openTLS, p.openAudit, p.openStore, p.openQueue, p.openDirectory, p.openIntake, p.openFrontEnds,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, err
@@ -102,8 +103,14 @@ func (p *platform) fail(err error) {
 	}
 }
 
-func (p *platform) openTLS(context.Context) (err error) {
-	p.certificate, err = openCertificate(p.cfg.TLS.Certificate, p.cfg.TLS.Key, p.log, p.meter)
+func (p *platform) openTLS(ctx context.Context) (err error) {
+	var key crypto.Signer // or in a file
+	if name, ok := strings.CutPrefix(p.cfg.TLS.Key, tokenPrefix); ok {
+		if key, err = p.keystore.Signer(ctx, keys.Service, name); err != nil {
+			return fmt.Errorf("server key: %w", err)
+		}
+	}
+	p.certificate, err = openCertificate(p.cfg.TLS.Certificate, p.cfg.TLS.Key, key, p.log, p.meter)
 	if err != nil {
 		return fmt.Errorf("server certificate: %w", err)
 	}

@@ -130,6 +130,7 @@ func (d *daemon) listen(ctx context.Context) error {
 	}
 	d.control = control
 	d.queue.Run(meteredIntake{d.intake, d.meter})
+	go d.watchKeystore(d.serving)
 	go d.watch("control socket", control.Serve)
 	for _, l := range bound {
 		go d.watch(l.Addr().String(), func() error { return l.serve(l.Listener) })
@@ -199,11 +200,7 @@ func (d *daemon) healthHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if err := d.readiness(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		lines, err := d.keystoreHealth(r.Context())
+		lines, err := d.readiness(r.Context())
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
@@ -219,19 +216,23 @@ func (d *daemon) healthHandler() http.Handler {
 	return mux
 }
 
-// readiness is nil when every listener is bound and the store and the audit log can be
-// written.
-func (d *daemon) readiness() error {
+// readiness is nil when every listener is bound, the store and the audit log can be
+// written, and the keystore answers. What else is to be said of it is in words.
+func (d *daemon) readiness(ctx context.Context) (words []string, err error) {
 	if !d.ready.Load() {
-		return errors.New("starting or stopping")
+		return nil, errors.New("starting or stopping")
 	}
 	if err := d.store.Ready(); err != nil {
-		return fmt.Errorf("the store does not acknowledge: %w", err)
+		return nil, fmt.Errorf("the store does not acknowledge: %w", err)
+	}
+	words, err = d.keystoreHealth(ctx)
+	if err != nil {
+		return nil, err
 	}
 	if err := d.audit.Ready(); err != nil {
-		return fmt.Errorf("the audit log cannot be written: %w", err)
+		return nil, fmt.Errorf("the audit log cannot be written: %w", err)
 	}
-	return nil
+	return words, nil
 }
 
 // run serves until ctx is done or a part fails, and then stops in order. SIGHUP has it read the server certificate

@@ -89,7 +89,8 @@ type Slots struct{ Service, Mail Manager }
 
 var _ Manager = Slots{}
 
-func (s Slots) of(slot Slot) Manager {
+// Of is the keystore of a slot.
+func (s Slots) Of(slot Slot) Manager {
 	if slot == Mail {
 		return s.Mail
 	}
@@ -98,35 +99,35 @@ func (s Slots) of(slot Slot) Manager {
 
 // Wrap satisfies Keystore.
 func (s Slots) Wrap(ctx context.Context, slot Slot, name string, plain, aad []byte) ([]byte, error) {
-	return s.of(slot).Wrap(ctx, slot, name, plain, aad)
+	return s.Of(slot).Wrap(ctx, slot, name, plain, aad)
 }
 
 // Unwrap satisfies Keystore.
 func (s Slots) Unwrap(ctx context.Context, slot Slot, name string, sealed, aad []byte) ([]byte, error) {
-	return s.of(slot).Unwrap(ctx, slot, name, sealed, aad)
+	return s.Of(slot).Unwrap(ctx, slot, name, sealed, aad)
 }
 
 // Derive satisfies Keystore.
 func (s Slots) Derive(ctx context.Context, slot Slot, name string, info []byte) ([]byte, error) {
-	return s.of(slot).Derive(ctx, slot, name, info)
+	return s.Of(slot).Derive(ctx, slot, name, info)
 }
 
 // Signer satisfies Keystore.
 func (s Slots) Signer(ctx context.Context, slot Slot, name string) (crypto.Signer, error) {
-	return s.of(slot).Signer(ctx, slot, name)
+	return s.Of(slot).Signer(ctx, slot, name)
 }
 
 // List satisfies Manager.
-func (s Slots) List(slot Slot) ([]Info, error) { return s.of(slot).List(slot) }
+func (s Slots) List(slot Slot) ([]Info, error) { return s.Of(slot).List(slot) }
 
 // Generate satisfies Manager.
 func (s Slots) Generate(slot Slot, name string, kind Kind) error {
-	return s.of(slot).Generate(slot, name, kind)
+	return s.Of(slot).Generate(slot, name, kind)
 }
 
 // Retire satisfies Manager.
 func (s Slots) Retire(slot Slot, name string) error {
-	return s.of(slot).Retire(slot, name)
+	return s.Of(slot).Retire(slot, name)
 }
 
 // Close closes both, once if they are the same.

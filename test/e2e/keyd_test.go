@@ -2,9 +2,13 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"os"
 	"os/exec"
@@ -105,19 +109,7 @@ func (k *keydProcess) unseal() {
 // addPeople adds people with certificates of the installation's own authority, who have a password file as in a demonstration.
 func (s *site) addPeople(uids ...string) {
 	s.t.Helper()
-	certs, err := demopki.ParseCerts([]byte(s.read("pki", "ca.pem")))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	caKey, err := demopki.ParseKey([]byte(s.read("keys", "ca.key")))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	ca, err := demopki.LoadCA(certs[0], caKey, nil, time.Now)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	ldif := ""
+	ca, ldif := s.authority(), ""
 	for _, uid := range uids {
 		id, err := ca.Issue(demopki.Spec{CN: uid, Address: uid + "@works.gov.example", Key: demopki.RSA2048})
 		if err != nil {
@@ -205,7 +197,106 @@ func TestTokens(t *testing.T) {
 		t.Errorf("check: %s", out)
 	}
 	s.must("", program, "audit", "verify", "--key", s.path("audit", "audit.pub"), s.path("audit"))
+	log := s.must("", program, "audit", "export", "--config", s.path("cmmpd.toml"))
+	for _, want := range []string{`"keystore.state"`, `"key.unwrap"`} {
+		if !strings.Contains(log, want) {
+			t.Errorf("no %s on record", want)
+		}
+	}
+	s.serverKeyInToken(k)
 	s.start()
+	if got := s.opened(); !strings.Contains(got, "words") {
+		t.Errorf("bob reads %q", got)
+	}
+}
+
+// serverKeyInToken makes the server's key in the token, and has the installation's authority certify it.
+func (s *site) serverKeyInToken(k *keydProcess) {
+	s.t.Helper()
+	config := s.path("cmmpd.toml")
+	s.must("", program, "keys", "generate", "--keyd", k.socket, "--kind", "ec-p256", "tls")
+	block, _ := pem.Decode([]byte(s.must("", program, "keys", "request", "--config", config, "--host", "localhost", "tls")))
+	if block == nil {
+		s.t.Fatal("no request")
+	}
+	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	if err == nil {
+		err = csr.CheckSignature()
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	now := time.Now()
+	t := &x509.Certificate{SerialNumber: big.NewInt(99), DNSNames: csr.DNSNames, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 1, 0), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	ca := s.authority()
+	der, err := x509.CreateCertificate(rand.Reader, t, ca.Cert, csr.PublicKey, ca.Key)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	text := strings.NewReplacer(`"keys/server.key" `, `"token:tls" `, `"pki/server.pem"`, `"pki/token.pem"`).Replace(s.read("cmmpd.toml"))
+	for name, data := range map[string][]byte{"pki/token.pem": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), "cmmpd.toml": []byte(text)} {
+		if err := os.WriteFile(s.path(name), data, 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.must("", program, "config", "check", "--config", config)
+	if !strings.Contains(text, "token:tls") {
+		s.t.Error("the configuration does not name the key")
+	}
+}
+
+// authority is the installation's own.
+func (s *site) authority() *demopki.CA {
+	s.t.Helper()
+	certs, err := demopki.ParseCerts([]byte(s.read("pki", "ca.pem")))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	key, err := demopki.ParseKey([]byte(s.read("keys", "ca.key")))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ca, err := demopki.LoadCA(certs[0], key, nil, time.Now)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return ca
+}
+
+// TestTokenTypes has the service keys in files and the platform key in a token, as a second type of token stands beside a first.
+func TestTokenTypes(t *testing.T) {
+	testkit.Need(t, "curl")
+	testkit.Need(t, "openssl")
+	k := newKeyd(t)
+	k.unseal()
+	s := newInstallation(t, "--keyd-mail", k.socket)
+	list := s.must("", program, "keys", "list", "--config", s.path("cmmpd.toml"))
+	if !strings.Contains(list, "service\tstore\taes-256") || !strings.Contains(list, "mail\tplatform\taes-256") {
+		t.Errorf("the keys: %s", list)
+	}
+	if names, err := os.ReadDir(s.path("keys", "keystore", "mail")); err != nil || len(names) > 0 {
+		t.Errorf("the slot mail in files: %v %v", names, err)
+	}
+	s.serveIt()
+	s.addPeople("alice", "bob")
+	if code, text := s.health(); code != 200 || !strings.Contains(text, "in files, for development only: service\n") {
+		t.Errorf("health: %d %q", code, text)
+	}
+	if out, err := s.sealedMail("words of two kinds"); err != nil {
+		t.Fatal(err, out)
+	}
+	if got := s.opened(); !strings.Contains(got, "words of two kinds") {
+		t.Errorf("bob reads %q", got)
+	}
+	k.stop(syscall.SIGKILL)
+	if out, err := s.sealedMail("signed with a key of a file"); err != nil {
+		t.Fatal(err, out)
+	}
+	k.start()
+	k.unseal()
+	if got := s.opened(); !strings.Contains(got, "signed with a key of a file") {
+		t.Errorf("bob reads %q", got)
+	}
 }
 
 // whileSealed: mail is taken, and cannot be read, until the slot is unsealed.
