@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -79,10 +80,14 @@ func (s *Store) copySegment(n uint32, end blob.Position, w io.Writer) error {
 		}
 	}
 	v := blob.NewVerifier(n, s.id, w)
-	if _, err := io.CopyBuffer(v, io.NewSectionReader(f, 0, size), make([]byte, 1<<20)); err != nil {
-		return err
+	_, err = io.CopyBuffer(v, io.NewSectionReader(f, 0, size), make([]byte, 1<<20))
+	if err == nil {
+		err = v.Close()
 	}
-	return v.Close()
+	if errors.Is(err, blob.ErrDamaged) {
+		s.house.found.add(n)
+	}
+	return err
 }
 
 // BackupVault writes the key vault as it is now. It opens every backup of the store that was made before.

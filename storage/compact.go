@@ -39,7 +39,8 @@ type CompactReport struct {
 }
 
 // Compact removes everything from the disk that nobody needs any more, the bodies of expunged messages above all: the segment that is written is
-// closed, and all segments that hold something dead are compacted, however little it is. It goes at housekeeping's rate. The error is of kind
+// closed, and all segments that hold something dead are compacted, however little it is, and those that were found damaged: a body whose checksum is
+// wrong is moved as it is, and stays damaged, but the segment is whole again and can be backed up. It goes at housekeeping's rate. The error is of kind
 // mail.Full if there is not even room for what must be written before something becomes free.
 func (s *Store) Compact(ctx context.Context) (CompactReport, error) {
 	var r CompactReport
@@ -56,12 +57,17 @@ func (s *Store) Compact(ctx context.Context) (CompactReport, error) {
 		if err != nil {
 			return err
 		}
-		for n, octets := range dead {
-			if octets == 0 || n >= s.log.Active() {
-				delete(dead, n)
+		sizes, err := s.closedSegments(ctx)
+		if err != nil {
+			return err
+		}
+		found := s.house.found.take()
+		for n := range sizes {
+			if dead[n] == 0 && !found[n] {
+				delete(sizes, n)
 			}
 		}
-		return s.compactAll(ctx, leastFirst(dead, live), 100, &r)
+		return s.compactAll(ctx, leastFirst(sizes, live), 100, &r)
 	})
 	return r, err
 }
@@ -128,6 +134,7 @@ func (s *Store) compactAll(ctx context.Context, list []uint32, percent int, r *C
 				s.house.compactor.damaged = make(map[uint32]bool)
 			}
 			s.house.compactor.damaged[n] = true
+			s.house.found.add(n)
 			r.Skipped++
 			s.house.damaged.Store(int64(len(s.house.compactor.damaged)))
 			s.o.Log.Error("a segment is damaged and is not compacted; a deep check names the messages", "segment", blob.SegmentName(n), "error", err)
@@ -322,7 +329,10 @@ func (j *compaction) moveSome(ctx context.Context, held *blob.Held, list []livin
 			return damaged(err)
 		}
 		if blob.Checksum(b) != l.body.sum {
-			return fmt.Errorf("body %d: %w", l.id, blob.ErrChecksum)
+			if j.percent < 100 {
+				return fmt.Errorf("body %d: %w", l.id, blob.ErrChecksum)
+			}
+			s.o.Log.Error("a damaged message is moved as it is", "id", ObjectID(l.id).String())
 		}
 		r := l.body
 		r.segment, r.offset = 0, at

@@ -3,7 +3,9 @@ package storage
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -209,14 +211,14 @@ func TestSegmentMissing(t *testing.T) {
 	}
 }
 
-// TestCompactDamage: a segment in which something is damaged is left as it is, and the others are compacted.
+// TestCompactDamage: a segment in which something is damaged is left as it is in the background, and the others are compacted. No backup can be made with it.
+// Who asks for compaction has the damaged message moved as it is, and then one can.
 func TestCompactDamage(t *testing.T) {
 	ctx := context.Background()
-	o := Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t), SegmentBytes: 40_000, HouseRate: -1}
+	o := Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t), SegmentBytes: 40_000, HouseRate: -1, HouseEvery: -1}
 	s := mustOpen(t, o)
 	defer func() { _ = s.Close() }()
 	half(t, s, 100)
-	before := segmentsOf(t, s)
 	v, err := s.kv.Get(keyOf64(keyBody, 1))
 	if err != nil {
 		t.Fatal(err)
@@ -235,16 +237,34 @@ func TestCompactDamage(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := s.Compact(ctx)
-	if err != nil || r.Skipped != 1 || r.Segments != len(before)-1 {
-		t.Fatalf("%+v, %v", r, err)
+	backup := func() error {
+		return s.Backup(ctx, func(_ string, write func(io.Writer) error) error { return write(io.Discard) })
 	}
-	if now := segmentsOf(t, s); now[0] != where.segment {
+	deep := func() {
+		t.Helper()
+		rep, err := s.Check(ctx, true)
+		if err != nil || len(rep.Problems) == 0 || !bytes.Contains([]byte(rep.Problems[0]), []byte("UID 1 in")) {
+			t.Fatalf("%+v, %v", rep, err)
+		}
+	}
+	if err := s.compactSome(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if now := segmentsOf(t, s); now[0] != where.segment || len(s.house.compactor.damaged) != 1 || s.Housekeeping().Segments == 0 {
 		t.Fatalf("segments %v; the damaged one is %d", now, where.segment)
 	}
-	rep, err := s.Check(ctx, true)
-	if err != nil || len(rep.Problems) == 0 || !bytes.Contains([]byte(rep.Problems[0]), []byte("UID 1 in")) {
-		t.Fatalf("%+v, %v", rep, err)
+	deep()
+	s.house.found.take()
+	if err := backup(); !errors.Is(err, blob.ErrDamaged) {
+		t.Fatalf("a backup of it: %v", err)
+	}
+	r, err := s.Compact(ctx)
+	if now := segmentsOf(t, s); err != nil || r.Skipped != 0 || now[0] == where.segment {
+		t.Fatalf("%+v, %v; segments %v", r, err, now)
+	}
+	deep()
+	if err := backup(); err != nil {
+		t.Error(err)
 	}
 }
 

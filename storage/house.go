@@ -23,6 +23,8 @@ type housekeeper struct {
 	opened    time.Time // when the store was opened
 	erased    time.Time // when the key vault was looked through last
 
+	found spoilt
+
 	freed, segments atomic.Int64
 	damaged         atomic.Int64
 	scrubbed        atomic.Int64

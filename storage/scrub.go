@@ -100,6 +100,7 @@ func (s *Store) scrubSegment(ctx context.Context, n uint32) (damaged int, err er
 	if err == nil || ctx.Err() != nil || mail.KindOf(damagedFile(err)) == mail.Unavailable {
 		return 0, err
 	}
+	s.house.found.add(n)
 	s.o.Log.Error("a segment of the mail store is damaged", "segment", blob.SegmentName(n), "error", err)
 	return s.nameDamaged(ctx, n)
 }
