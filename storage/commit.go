@@ -133,6 +133,9 @@ func (s *Store) enqueue(c *commit, f func(*build) error) error {
 		c.ops = b.ops
 		c.record.Ops = encodeOps(c.ops)
 	}
+	if len(c.record.Ops) > s.o.actBytes {
+		return mail.E(mail.TooLarge, "that is too much for one act", nil)
+	}
 	c.done = make(chan struct{})
 	for _, op := range c.ops {
 		s.pending[string(op.Key)] = pendingValue{op.Value, c}

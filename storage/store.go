@@ -58,6 +58,7 @@ type Options struct {
 	// was told yet. It must not block. It is called again with each change until a Delivery says that it tells.
 	Warn func(Warning)
 
+	actBytes       int                               // how long the changes of one act may be; what the log can read again
 	migrationBatch int                               // how many records one commit of a migration looks at
 	act            int                               // how many messages one act moves, copies or removes
 	index          func(engine.Engine) engine.Engine // what stands before the index, for tests to make it fail; nothing
@@ -96,6 +97,9 @@ func (o *Options) setDefaults() {
 	o.Search.setDefaults()
 	if o.EpochMessages <= 0 {
 		o.EpochMessages = 10_000
+	}
+	if o.actBytes <= 0 {
+		o.actBytes = blob.MaxOps
 	}
 	if o.migrationBatch <= 0 {
 		o.migrationBatch = 256
@@ -239,6 +243,9 @@ func (s *Store) open() (version int, err error) {
 	}
 	bolt, err := engine.OpenBolt(fsys, filepath.Join(dir, indexFile))
 	if err != nil {
+		if mail.KindOf(err) == mail.Busy || mail.KindOf(damaged(err)) == mail.Unavailable || noSpace(err) {
+			return 0, err
+		}
 		return 0, mail.E(mail.Corrupt, "", fmt.Errorf("the index %s cannot be read; move it away, and it is made again from the segments, or restore the last backup: %w", filepath.Join(dir, indexFile), err))
 	}
 	s.index = bolt

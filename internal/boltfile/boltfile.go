@@ -6,6 +6,7 @@ package boltfile
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -135,7 +136,7 @@ const metaSize = 2 * 64 << 10
 func rewriteMeta(f *os.File) error {
 	b := make([]byte, metaSize)
 	n, err := f.ReadAt(b, 0)
-	if n == 0 {
+	if n == 0 && !errors.Is(err, io.EOF) {
 		return err
 	}
 	if _, err := f.WriteAt(b[:n], 0); err != nil {

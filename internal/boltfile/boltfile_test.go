@@ -244,6 +244,20 @@ func TestOldMeta(t *testing.T) {
 	}
 }
 
+// TestCutShort: a file that is shorter than it was is damaged, an empty one too.
+func TestCutShort(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	full(t, path)
+	for _, size := range []int64{40 << 12, 3 << 12, 5000, 50, 0} {
+		if err := os.Truncate(path, size); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(durable.OS{}, path, options(false)); mail.KindOf(err) != mail.Corrupt {
+			t.Errorf("%d octets: %v", size, err)
+		}
+	}
+}
+
 func TestBusy(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	d := mustOpen(t, path, true)

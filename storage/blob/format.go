@@ -20,8 +20,10 @@ const (
 	recordHeaderSize  = 48
 
 	maxBlob = 1 << 40
-	maxOps  = 1 << 30
 )
+
+// MaxOps is how many octets the ops of a record have at most: a longer one is not read again.
+const MaxOps = 1 << 30
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -109,7 +111,7 @@ func decodeRecordHeader(b []byte, seed uint32) (recordHeader, error) {
 		return h, errNoRecord
 	}
 	synced, blobLen, opsLen := binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:]), binary.LittleEndian.Uint32(b[32:])
-	if synced > 1<<62 || blobLen > maxBlob || opsLen > maxOps {
+	if synced > 1<<62 || blobLen > maxBlob || opsLen > MaxOps {
 		return h, errNoRecord
 	}
 	h.seq = binary.LittleEndian.Uint64(b[8:])
