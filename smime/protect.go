@@ -163,10 +163,10 @@ const maxFirstLine = 980
 // mediaType is the beginning of a Content-Type that readers agree on.
 var mediaType = regexp.MustCompile("^[ \t\r\n]*[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+[ \t\r\n]*$")
 
-// withHP is the Content-Type value with the parameter hp="cipher" (RFC 9788, section
-// 2.1) and without another hp. The rest keeps its bytes. What readers could not agree on is
+// withHP is the Content-Type value with the parameter hp (RFC 9788, section
+// 2.1) and without another one. The rest keeps its bytes. What readers could not agree on is
 // replaced by what the index took it for.
-func withHP(value []byte, p *message.Part) []byte {
+func withHP(value []byte, p *message.Part, hp string) []byte {
 	segments := segments(value)
 	if len(segments) == 0 || !mediaType.Match(segments[0]) {
 		segments = [][]byte{[]byte(" " + p.Type + "/" + p.Subtype)}
@@ -186,7 +186,7 @@ func withHP(value []byte, p *message.Part) []byte {
 		}
 		out = append(out, bytes.TrimRight(s, " \t\r\n")...)
 	}
-	return append(out, ";\r\n hp=\"cipher\"\r\n"...)
+	return append(out, ";\r\n hp=\""+hp+"\"\r\n"...)
 }
 
 // segments cuts a field value at the semicolons that are neither in a quoted string

@@ -110,7 +110,7 @@ func (g *Gateway) payload(raw []byte, x *message.Index, f fields, protected []by
 			value = []byte(" text/plain")
 		}
 		b.WriteString("Content-Type:")
-		b.Write(withHP(value, x.Root))
+		b.Write(withHP(value, x.Root, "cipher"))
 	}
 	b.WriteString("\r\n")
 	return parts{content(b.Bytes()), body}, nil
@@ -143,28 +143,38 @@ func hasBinary(p *message.Part) bool {
 	return p.Encoding == "binary" || slices.ContainsFunc(p.Children, hasBinary)
 }
 
-// sign puts the payload under the signature of the sender's domain: multipart/signed
-// (RFC 8551, section 3.5.3), or application/pkcs7-mime (section 3.5.2) where readers that
-// mend line ends would break the signature. Without an authority, or without a sender
-// to vouch for, the payload stays as it is.
+// sign puts the payload under the signature of the sender's domain, or under their own. Without
+// an authority, or without a sender to vouch for, the payload stays as it is.
 func (g *Gateway) sign(payload cms.Content, o SealOptions, opaque bool) (cms.Content, error) {
-	sender := o.Sender
-	s, ok := g.o.Signers(sender.Domain)
-	if sender.IsZero() || !ok {
+	if _, ok := g.o.Signers(o.Sender.Domain); o.Sender.IsZero() || !ok && !o.Own {
 		return payload, nil
 	}
-	authority := mail.Address{Local: domainAuthority, Domain: sender.Domain}
-	r := g.o.Trust.Check(s.Cert, trust.Sign, trust.Binding{Address: authority})
+	return g.signBy(payload, o.Sender, o.Own, o.Marking.ESS, opaque)
+}
+
+// signBy signs as the author, or as the signing authority of their domain: multipart/signed
+// (RFC 8551, section 3.5.3), or application/pkcs7-mime (section 3.5.2) where readers that
+// mend line ends would break the signature.
+func (g *Gateway) signBy(payload cms.Content, author mail.Address, own bool, label *cms.SecurityLabel, opaque bool) (cms.Content, error) {
+	as, find := mail.Address{Local: domainAuthority, Domain: author.Domain}, func() (cms.SignerSpec, bool) { return g.o.Signers(author.Domain) }
+	if own {
+		as, find = author, func() (cms.SignerSpec, bool) { return g.o.Own(author) }
+	}
+	s, ok := find()
+	if !ok {
+		return nil, fmt.Errorf("there is no key to sign with for %s", as)
+	}
+	r := g.o.Trust.Check(s.Cert, trust.Sign, trust.Binding{Address: as})
 	if !r.Usable {
-		return nil, fmt.Errorf("the certificate of %s cannot be used: %w", authority, lastStep(r))
+		return nil, fmt.Errorf("the certificate of %s cannot be used: %w", as, lastStep(r))
 	}
 	sig, err := cms.SignContent(g.o.Rand, !opaque, []cms.SignerSpec{s}, cms.SignOptions{
 		Time:         g.o.Now().UTC(),
 		Certificates: between(r.Path),
-		Label:        o.Marking.ESS,
+		Label:        label,
 	}, payload)
 	if err != nil {
-		return nil, fmt.Errorf("signing for %s: %w", sender.Domain, err)
+		return nil, fmt.Errorf("signing for %s: %w", as, err)
 	}
 	if opaque {
 		head := "Content-Type: application/pkcs7-mime; smime-type=signed-data;\r\n name=\"smime.p7m\"\r\n" +

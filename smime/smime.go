@@ -26,6 +26,8 @@ type Options struct {
 	// Signers returns the domain signing authority of a domain (RFC 3183), by which
 	// what the gateway seals is signed inside; nil or false: none.
 	Signers func(domain string) (cms.SignerSpec, bool)
+	// Own returns the signing key of the person or post with an address; nil or false: there is none.
+	Own func(a mail.Address) (cms.SignerSpec, bool)
 	// SHA1 and TripleDES are for reading old mail only: then signatures made with SHA-1 can be
 	// good, and what was encrypted by triple DES is opened. The door for new mail sets neither.
 	SHA1, TripleDES bool
@@ -56,6 +58,9 @@ func New(o Options) *Gateway {
 	}
 	if o.Signers == nil {
 		o.Signers = func(string) (cms.SignerSpec, bool) { return cms.SignerSpec{}, false }
+	}
+	if o.Own == nil {
+		o.Own = func(mail.Address) (cms.SignerSpec, bool) { return cms.SignerSpec{}, false }
 	}
 	return &Gateway{o: o, lines: newEncoder()}
 }
@@ -119,7 +124,9 @@ type Protection struct {
 type SealOptions struct {
 	// Sender is who has proved to be the author: their domain signs. Zero: nobody
 	// vouches for the From field, and the content is not signed.
-	Sender     mail.Address
+	Sender mail.Address
+	// Own: Sender is the one author, and their own key signs in place of their domain's.
+	Own        bool
 	Recipients []Usable // everyone who shall be able to open this copy, the sender included where wanted
 	// BccOf: this is the copy of one blind recipient; their address alone stays in Bcc, within.
 	BccOf *mail.Address

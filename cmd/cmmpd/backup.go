@@ -217,6 +217,9 @@ func (c *config) files() []string {
 	for _, s := range c.SMIME.Signers {
 		list = append(list, s.Certificate)
 	}
+	for _, k := range c.SMIME.Keys {
+		list = append(list, k.Certificate)
+	}
 	if c.Directory.CA != "" {
 		list = append(list, c.Directory.CA)
 	}

@@ -66,6 +66,8 @@ type smimeConfig struct {
 	MinRSABits    int            `toml:"min-rsa-bits"`
 	ReadOld       []string       `toml:"read-old"`
 	Signers       []signerConfig `toml:"signers"`
+	Keys          []keyConfig    `toml:"keys"`
+	Sign          []signRule     `toml:"sign"`
 }
 
 // signerConfig names the certificate and the key with which the gateway signs for a
@@ -123,6 +125,11 @@ func (c *config) check(f *tomlFile) {
 	c.SMIME.check(f)
 	c.Trust.check(f)
 	c.Policy.check(f, c.Domains.Local)
+	if len(f.errs) == 0 { // the labels of rules for signing must be known
+		if _, err := c.policy(); err != nil {
+			f.bad("smime.sign", "%v", err)
+		}
+	}
 	c.Queue.check(f, c.Domains.Local)
 	c.Quota.check(f, c.Domains.Local)
 	c.Search.check(f)
@@ -209,6 +216,7 @@ func (s *smimeConfig) check(f *tomlFile) {
 			f.bad(key, "domain and key must not be empty")
 		}
 	}
+	s.checkSigning(f)
 }
 
 // What smime.read-old can name.

@@ -180,6 +180,27 @@ func TestConfigComplaints(t *testing.T) {
 	}
 }
 
+func TestSigningConfig(t *testing.T) {
+	for text, want := range map[string]string{
+		"[[smime.sign]]\nby = \"me\"":                                                              ": smime.sign[0].by: \"me\" is neither",
+		"[[smime.sign]]\nfrom = [\"x.example\"]\nby = \"department\"":                              "nobody signs for x.example",
+		"[[smime.sign]]\nfrom = [\"a b\"]\nby = \"author\"":                                        "neither an address nor a domain",
+		"[[smime.sign]]\nlabels = [\"cosmic\"]\nby = \"author\"":                                   "unknown label \"cosmic\"",
+		"[[smime.keys]]\naddress = \"alice\"\nkey = \"k\"\ncertificate = \"pki/ca.pem\"":           "is not an address",
+		"[[smime.keys]]\naddress = \"a@b.example\"\nkey = \"\"\ncertificate = \"pki/ca.pem\"":      "must not be empty",
+		"[[smime.sign]]\nfrom = [\"Works.gov.example\"]\nlabels = [\"none\"]\nby = \"department\"": "",
+		"[[smime.sign]]\nlabels = [\"restricted\", \"none\"]\nby = \"author\"\n[[smime.keys]]\naddress = \"a@b.example\"\nkey = \"k\"\ncertificate = \"pki/ca.pem\"": "",
+	} {
+		c, err := loadConfig(exampleDir(t, func(s string) string { return s + "\n" + text + "\n" }))
+		switch {
+		case want == "" && (err != nil || len(c.SMIME.rules()) != 1):
+			t.Errorf("%s: %v", text, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: got %v, want %s", text, err, want)
+		}
+	}
+}
+
 func TestLDAPDirectory(t *testing.T) {
 	good := strings.NewReplacer(
 		`kind = "embedded"`, `kind = "ldap"`, `path = "directory.db"`, `path = ""`, `url = ""`, `url = "ldaps://dir.gov.example"`,

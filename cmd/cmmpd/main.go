@@ -49,6 +49,8 @@ func commands() []command {
 		{"smime history", "show which certificates mail was sealed to, from an exported audit log", smimeHistory},
 		{"smime counts", "count a year's certificates by type", smimeCounts},
 		{"smime seen", "show the certificates that came with good signatures", smimeSeen},
+		{"smime signers", "show who signs for whom, and whether they can", smimeSigners},
+		{"smime key import", "put a signing key into the keystore", smimeKeyImport},
 		{"smime verify", "check a message's signature, step by step", smimeVerify},
 		{"audit export", "write the audit log to stdout", auditExport},
 		{"audit verify", "verify an audit log, a copy of it, or an export bundle", auditVerify},

@@ -26,7 +26,6 @@ import (
 	"cmmpd/internal/mail"
 	"cmmpd/internal/queue"
 	"cmmpd/smime"
-	"cmmpd/smime/cms"
 	"cmmpd/smime/trust"
 	"cmmpd/smtp"
 	"cmmpd/storage"
@@ -227,17 +226,9 @@ func (p *platform) openGateway(ctx context.Context) (*smime.Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	signers := make(map[string]cms.SignerSpec)
-	for _, s := range c.Signers {
-		certs, err := readCertificates([]string{s.Certificate})
-		if err != nil {
-			return nil, err
-		}
-		key, err := p.keystore.Signer(ctx, keys.Service, s.Key)
-		if err != nil {
-			return nil, fmt.Errorf("the key %q that signs for %s: %w", s.Key, s.Domain, err)
-		}
-		signers[s.Domain] = cms.SignerSpec{Cert: certs[0], Key: key}
+	domains, own, err := c.signing(ctx, p.keystore)
+	if err != nil {
+		return nil, err
 	}
 	pinned, err := p.cfg.Trust.pinned()
 	if err != nil {
@@ -250,7 +241,7 @@ func (p *platform) openGateway(ctx context.Context) (*smime.Gateway, error) {
 	}
 	o := smime.Options{
 		Trust: verifier, Pinned: pinned, Sources: sources, Log: p.log,
-		Signers: func(domain string) (cms.SignerSpec, bool) { s, ok := signers[domain]; return s, ok },
+		Signers: domains, Own: own,
 	}
 	switch book, err := p.cfg.Trust.openSeen(ctx, p.keystore, true, p.log); {
 	case err != nil:

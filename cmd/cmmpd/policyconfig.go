@@ -225,6 +225,7 @@ func (c *config) policy() (*policy.Policy, error) {
 	if err := f.err(); err != nil {
 		return nil, err
 	}
+	o.Sign = c.SMIME.rules()
 	return policy.New(o)
 }
 

@@ -38,7 +38,7 @@ func (in *Intake) commit(ctx context.Context, p *passage) error {
 	}
 	in.o.Log.Info("accepted", "id", string(p.env.ID), "protocol", p.env.Client.Protocol, "client", p.env.Client.Remote,
 		"bytes", len(p.text), "mailboxes", len(p.mailboxes)-len(p.full), "full", len(p.full), "queued", items, "label", string(p.label),
-		"action", p.decision.Action.String(), "cipher", p.ciphers())
+		"action", p.decision.Action.String(), "cipher", p.ciphers(), "signer", p.signer.String())
 	return nil
 }
 
@@ -62,6 +62,9 @@ func (in *Intake) record(p *passage) {
 		p.readers(e.Detail)
 	case p.protection.Enveloped != nil:
 		e.Detail["cipher"] = p.protection.Enveloped.Cipher.String() // its author's choice
+	}
+	if p.signer != policy.ByNobody && !refused {
+		e.Detail["signer"] = p.signer.String()
 	}
 	if p.env.Sender != nil {
 		e.Actor = p.env.Sender.UID

@@ -17,6 +17,9 @@ func (in *Intake) decide(ctx context.Context, p *passage) error {
 	if err := in.judge(ctx, p); err != nil {
 		return err
 	}
+	if err := in.chooseSigner(ctx, p); err != nil {
+		return err
+	}
 	in.record(p)
 	return refusal(p.decision)
 }

@@ -43,6 +43,8 @@ type Sealer interface {
 	CoversEach(p smime.Protection, must []smime.Candidate) error
 	Seal(raw []byte, x *message.Index, o smime.SealOptions) ([]byte, error)
 	Verify(raw []byte, x *message.Index) smime.SignatureResult
+	HasOwn(a mail.Address) bool
+	Sign(raw []byte, x *message.Index, o smime.SignOptions) ([]byte, error)
 }
 
 // Queue carries mail to other domains: queue.Queue.
@@ -180,6 +182,8 @@ type passage struct {
 	decision   policy.Decision
 	usable     map[string]smime.Usable // whom Seal encrypts to, by mailbox.key
 	envelopes  []envelope              // the copies to be sealed
+	signer     policy.Signer           // whose key signs by rule
+	signedFor  mail.Address            // the author, where somebody signs
 
 	// protect
 	bodies []storage.Body

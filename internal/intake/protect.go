@@ -60,12 +60,16 @@ func (p *passage) seals() []envelope {
 func (in *Intake) protect(ctx context.Context, p *passage) (release func(), err error) {
 	if p.decision.Action != policy.Seal {
 		in.mark(p)
+		if release, err = in.sign(ctx, p); err != nil {
+			return nil, err
+		}
 		b := storage.Body{Data: p.text, Index: p.index, Label: p.label}
 		if err := in.address(p, &b, p.mailboxes); err != nil {
+			release()
 			return nil, err
 		}
 		p.bodies = []storage.Body{b}
-		return func() {}, nil
+		return release, nil
 	}
 	release, err = in.room(ctx, len(p.text), len(p.envelopes))
 	if err != nil {
@@ -129,6 +133,9 @@ func (in *Intake) sealIn(p *passage, e envelope) error {
 	o := smime.SealOptions{Label: p.label, Marking: in.marking(p.label), Recipients: e.readers, BccOf: e.bccOf}
 	if p.path == policy.Submission {
 		o.Sender = p.sender.Address
+	}
+	if p.signer == policy.ByAuthor {
+		o.Sender, o.Own = p.signedFor, true
 	}
 	sealed, err := in.o.Gateway.Seal(p.text, p.index, o)
 	if err != nil {

@@ -19,6 +19,7 @@ type Policy struct {
 	release     []ReleaseRule
 	departments []Department
 	essPolicy   string
+	sign        []SignRule
 }
 
 // Options are what the configuration says. Zero fields take the defaults.
@@ -34,6 +35,7 @@ type Options struct {
 	// that are written; empty: none are. Programs that keep to RFC 2634, section 3.1.2, may
 	// refuse to show what bears a policy that they do not know.
 	ESSPolicy string
+	Sign      []SignRule // whose submissions are signed for them; none: nobody's
 }
 
 // Drafts says what happens to a confidential message that is saved in clear to the
@@ -66,7 +68,10 @@ func New(o Options) (*Policy, error) {
 	}
 	p := &Policy{
 		labels: labels, content: o.Content, drafts: o.Drafts, rules: make([]Requirement, len(o.Labels)),
-		release: o.Release, departments: o.Departments, essPolicy: o.ESSPolicy,
+		release: o.Release, departments: o.Departments, essPolicy: o.ESSPolicy, sign: o.Sign,
+	}
+	if err := p.checkSign(); err != nil {
+		return nil, err
 	}
 	if err := p.checkRelease(); err != nil {
 		return nil, err
