@@ -56,6 +56,12 @@ func answerTo(err error) *wire.Error {
 	return &wire.Error{No: true, Code: string(code), Text: text}
 }
 
+// Reply is err as a client hears it: NO, the response code and the text.
+func Reply(err error) string {
+	e := answerTo(err)
+	return "NO [" + e.Code + "] " + e.Text
+}
+
 // no is a refusal with its own code and words.
 func no(code imap.ResponseCode, text string) *wire.Error {
 	return &wire.Error{No: true, Code: string(code), Text: text}

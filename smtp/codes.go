@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"fmt"
 	"strings"
 
 	gosmtp "github.com/emersion/go-smtp"
@@ -46,6 +47,12 @@ func smtpError(err error) *gosmtp.SMTPError {
 		r.text = text
 	}
 	return r.error()
+}
+
+// Reply is err as a client hears it: code, enhanced code and text, in one line.
+func Reply(err error) string {
+	e := smtpError(err)
+	return fmt.Sprintf("%d %d.%d.%d %s", e.Code, e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2], strings.ReplaceAll(e.Message, "\n", " "))
 }
 
 // loginError is the error of a log-in as a reply: a temporary failure has a code of its

@@ -13,6 +13,7 @@ import (
 
 	"cmmpd/audit"
 	"cmmpd/internal/admin"
+	"cmmpd/internal/intake"
 	"cmmpd/internal/mail"
 	"cmmpd/internal/queue"
 	"cmmpd/storage"
@@ -31,6 +32,7 @@ type operator struct {
 	backup          func(ctx context.Context, part string, w io.Writer) error
 	verifyBackup    func(ctx context.Context, r io.Reader) (admin.BackupReport, error)
 	restoreAccount  func(ctx context.Context, q admin.RestoreRequest, mailBackup io.Reader, size int64, vault io.Reader) (admin.RestoreResult, error)
+	explain         func(ctx context.Context, q admin.ExplainRequest, message io.Reader) (*intake.Explanation, error)
 	close           func() error
 }
 
@@ -41,7 +43,7 @@ func newOperator(ctx context.Context, cfg *config, name, password string) (*oper
 		return &operator{
 			importLDIF: c.Import, exportDirectory: c.ExportDirectory, check: c.Check, compact: c.Compact, exportAudit: c.ExportAudit,
 			queueList: c.QueueList, queueChange: c.QueueChange, backup: c.Backup, verifyBackup: c.VerifyBackup,
-			restoreAccount: c.RestoreAccount, close: func() error { return nil },
+			restoreAccount: c.RestoreAccount, explain: c.Explain, close: func() error { return nil },
 		}, nil
 	}
 	return localOperator(ctx, cfg, name, password)
@@ -106,6 +108,14 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 			return p.writeBackup(ctx, part, w)
 		},
 		VerifyBackup: p.verifyBackup,
+		Explain: func(ctx context.Context, q admin.ExplainRequest, message io.Reader) (*intake.Explanation, error) {
+			for _, open := range []func(context.Context) error{p.needStore, p.openQueue, p.needDirectory, p.openIntake} {
+				if err := open(ctx); err != nil {
+					return nil, err
+				}
+			}
+			return p.explain(ctx, q, message)
+		},
 		RestoreAccount: func(ctx context.Context, q admin.RestoreRequest, mailBackup, vault io.Reader) (admin.RestoreResult, error) {
 			if err := errors.Join(p.needStore(ctx), p.needDirectory(ctx)); err != nil {
 				return admin.RestoreResult{}, err
@@ -130,7 +140,7 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 		restoreAccount: func(ctx context.Context, q admin.RestoreRequest, mailBackup io.Reader, _ int64, vault io.Reader) (admin.RestoreResult, error) {
 			return s.RestoreAccount(ctx, who, q, mailBackup, vault)
 		},
-		close: p.close,
+		explain: s.Explain, close: p.close,
 	}, nil
 }
 

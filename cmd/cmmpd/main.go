@@ -37,6 +37,7 @@ func commands() []command {
 		{"check", "check the store's invariants", check},
 		{"directory import", "apply LDIF from stdin to the embedded directory", directoryImport},
 		{"directory export", "write the embedded directory as LDIF to stdout", directoryExport},
+		{"policy explain", "say what would become of a message, and why", policyExplain},
 		{"queue list", "show the mail that waits to go to other domains", queueList},
 		{"queue hold", "keep queued mail back until it is released", queueChange(admin.QueueHold)},
 		{"queue release", "let go what is held, at once", queueChange(admin.QueueRelease)},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cmmpd/audit"
+	"cmmpd/internal/intake"
 	"cmmpd/internal/mail"
 	"cmmpd/storage"
 )
@@ -75,6 +76,8 @@ type Options struct {
 	VerifyBackup func(ctx context.Context, r io.Reader) (BackupReport, error)
 	// RestoreAccount brings messages of a backup back into their account.
 	RestoreAccount func(ctx context.Context, q RestoreRequest, mailBackup, vault io.Reader) (RestoreResult, error)
+	// Explain says what would become of a message.
+	Explain func(ctx context.Context, q ExplainRequest, message io.Reader) (*intake.Explanation, error)
 	// AuditDir is the folder that Audit writes.
 	AuditDir string
 	Audit    *audit.Log

@@ -46,25 +46,12 @@ func (in *Intake) keep(ctx context.Context, who *mail.Principal, acct mail.Accou
 	if m.Index == nil {
 		m.Index = message.Parse(m.Data, in.o.Message)
 	}
-	if m.Index.Defects&(message.LongHeader|message.ManyFields) != 0 {
-		return m, none, mail.E(mail.TooLarge, "the header of the message is too large", nil)
-	}
 	p := &passage{env: &mail.Envelope{ID: mail.NewID(), From: who.Address, To: []mail.Address{who.Address}, Sender: who, Client: mail.Client{Protocol: "imap"}}, path: policy.Append, text: m.Data, index: m.Index}
-	p.header = message.ParseHeader(m.Data, in.o.Message)
-	if err := in.classifyOwn(ctx, p, acct); err != nil {
+	if err := in.considerOwn(ctx, p, acct, use); err != nil {
 		return m, none, err
 	}
-	m.Label = p.label
-	if in.o.Policy.Requires(p.label) < policy.SMIME {
+	if m.Label = p.label; p.demand < policy.SMIME {
 		return m, none, nil
-	}
-	if special, err := use(); err != nil {
-		return m, none, err
-	} else if special == drafts {
-		p.path = policy.Draft
-	}
-	if err := in.judgeOwn(ctx, who, acct, p); err != nil {
-		return m, none, err
 	}
 	in.record(p)
 	if err := refusal(p.decision); err != nil {
@@ -90,11 +77,31 @@ func (in *Intake) keep(ctx context.Context, who *mail.Principal, acct mail.Accou
 	return m, release, nil
 }
 
-// judgeOwn finds the decision about a message that an owner saves; nothing is on record yet.
+// considerOwn finds the label of a message that an owner saves, and the decision about it.
+// Nothing is on record yet.
+func (in *Intake) considerOwn(ctx context.Context, p *passage, acct mail.AccountID, use func() (string, error)) error {
+	if p.index.Defects&(message.LongHeader|message.ManyFields) != 0 {
+		return mail.E(mail.TooLarge, "the header of the message is too large", nil)
+	}
+	p.header = message.ParseHeader(p.text, in.o.Message)
+	if err := in.classifyOwn(ctx, p, acct); err != nil {
+		return err
+	}
+	if p.demand = in.o.Policy.Requires(p.label); p.demand < policy.SMIME {
+		return nil // kept as it is
+	}
+	if special, err := use(); err != nil {
+		return err
+	} else if special == drafts {
+		p.path = policy.Draft
+	}
+	return in.judgeOwn(ctx, p.env.Sender, acct, p)
+}
+
+// judgeOwn finds the decision about a message whose label demands S/MIME at least.
 func (in *Intake) judgeOwn(ctx context.Context, who *mail.Principal, acct mail.AccountID, p *passage) error {
 	p.protection = in.o.Gateway.Inspect(p.text, p.index)
 	p.facts = policy.Facts{Path: p.path, Label: p.label, Department: who.Address.Domain, Encrypted: p.protection.Strong()}
-	p.demand = in.o.Policy.Demand(p.facts)
 	var owner smime.Usable
 	if in.o.Policy.NeedsReaders(p.facts) == policy.Owner {
 		var err error
@@ -132,6 +139,7 @@ func (in *Intake) classifyOwn(ctx context.Context, p *passage, acct mail.Account
 	}
 	p.signals = s
 	p.label, p.source = in.o.Policy.Classify(s)
+	p.classified = true
 	return nil
 }
 

@@ -39,6 +39,7 @@ func (in *Intake) classify(ctx context.Context, p *passage) error {
 	in.lower(p, &s)
 	p.signals = s
 	p.label, p.source = in.o.Policy.Classify(s)
+	p.classified = true
 	return nil
 }
 

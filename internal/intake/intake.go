@@ -158,6 +158,7 @@ func (in *Intake) Accept(ctx context.Context, env *mail.Envelope, raw []byte) (m
 type passage struct {
 	env  *mail.Envelope
 	path policy.Path
+	asks bool // somebody only wants to know: nothing goes on record
 
 	// parse
 	header message.Header // of text
@@ -174,6 +175,8 @@ type passage struct {
 	signals policy.Signals
 	label   mail.Label
 	source  policy.Source
+
+	classified bool
 
 	// decide
 	facts      policy.Facts

@@ -22,6 +22,9 @@ func (in *Intake) request(p *passage, h message.Header) error {
 	case asked == nil:
 		return nil
 	case !slices.ContainsFunc(in.o.Lowerers, p.env.Sender.HasRole):
+		if p.asks {
+			return mail.E(mail.Refused, notYours, nil)
+		}
 		in.o.Audit.Note(audit.Event{Type: audit.MailRefused, Subject: string(p.env.ID), Actor: p.env.Sender.UID, Client: p.env.Client.Remote, Outcome: policy.Refuse.String(), Detail: map[string]string{
 			"from": p.env.From.String(), "to": addresses(p.env.To), "label": string(asked.Label), "source": string(policy.FromRequest), "reason": notYours,
 		}})
