@@ -134,6 +134,9 @@ func (b *build) box(a *account, key mailboxKey) (*box, error) {
 }
 
 func (b *build) newBox(a *account, key mailboxKey, c counters) *box {
+	if to := b.store.skips[key]; to >= c.uidNext {
+		c.uidNext = to + 1
+	}
 	x := &box{account: a, key: key, c: c, before: c, event: &event{account: a, key: key}, recoverable: a.recoverable(key.mailbox)}
 	b.boxes = append(b.boxes, x)
 	return x

@@ -10,10 +10,10 @@ import (
 )
 
 // COPY is all or nothing, however many messages it copies (RFC 9051, section 6.4.7). More of them than one act takes are put into the mailbox
-// unseen: the first act gives out the UIDs of all copies and notes them (keyCopying); the following ones make the copies, some at a time; the last
+// unseen: the first act notes which UIDs they will have (keyCopying), the next ones; the following acts make the copies, some at a time; the last
 // one counts them all and takes the note away, and so makes them visible at once. As long as the note is there nobody sees a message with these
-// UIDs, and they are never given to others. A copy that fails, or that a crash interrupts, is taken back in acts of the same size: at once
-// if that can be done, else by housekeeping. To clients its UIDs look like those of messages that came and went.
+// UIDs; the account is held, so nothing else comes into the mailbox. A copy that fails, or that a crash interrupts, is taken back in acts of the
+// same size: at once if that can be done, else by housekeeping; until then what comes into the mailbox gets UIDs beyond (Store.skips).
 
 // copyingRecord is which UIDs of a mailbox are copies that are not complete.
 type copyingRecord struct{ from, to uint32 }
@@ -49,13 +49,14 @@ type manyCopies struct {
 	to     mailboxKey
 	hidden *box     // the other mailbox as it will be
 	before counters // as it is meanwhile
+	last   uint32   // the UID of the last copy
 	result CopyResult
 }
 
 // copyMany copies messages (ascending UIDs, all there), all or none. The account is held exclusively.
 func (m *mailbox) copyMany(ctx context.Context, e *epoch, list []uint32, to mailboxKey) (CopyResult, error) {
 	s, a := m.store, m.account
-	if err := s.takeBack(ctx, a, to); err != nil { // what could not be before
+	if err := s.takeBack(ctx, to); err != nil { // what could not be before
 		return CopyResult{}, err
 	}
 	if err := m.roomFor(list); err != nil {
@@ -66,7 +67,8 @@ func (m *mailbox) copyMany(ctx context.Context, e *epoch, list []uint32, to mail
 	if err == nil {
 		return c.result, nil
 	}
-	if err := s.takeBack(context.WithoutCancel(ctx), a, to); err != nil {
+	if err := s.takeBack(context.WithoutCancel(ctx), to); err != nil {
+		s.skip(to, c.last)
 		s.o.Log.Warn("a part of a copy that failed is taken back later; nobody sees it", "account", a.id, "error", err)
 	}
 	return CopyResult{}, err
@@ -113,7 +115,7 @@ func (c *manyCopies) run(ctx context.Context, list []uint32) error {
 	return s.commit(ctx, &commit{}, c.publish)
 }
 
-// some makes some of all copies. The first time it gives out the UIDs.
+// some makes some of all copies. The first time it notes their UIDs.
 func (c *manyCopies) some(b *build, list []uint32, all int) error {
 	m := c.from
 	m.mu.RLock()
@@ -129,8 +131,7 @@ func (c *manyCopies) some(b *build, list []uint32, all int) error {
 		c.hidden = &box{account: m.account, key: c.to, c: x.c, event: &event{account: m.account, key: c.to}}
 		r := copyingRecord{x.c.uidNext, x.c.uidNext + uint32(all) - 1}
 		b.put(keyOf(keyCopying, c.to.account, c.to.mailbox), r.encode())
-		x.c.uidNext, x.changed = r.to+1, true
-		c.before = x.c
+		c.before, c.last = x.c, r.to
 	}
 	made, err := m.copy(b, c.epoch, uidSet(list), c.hidden)
 	if err != nil {
@@ -150,7 +151,7 @@ func (c *manyCopies) publish(b *build) error {
 	if err != nil {
 		return err
 	}
-	if x.c != c.before || c.hidden.c.uidNext != x.c.uidNext {
+	if x.c != c.before {
 		return mail.E(mail.Internal, "", fmt.Errorf("the mailbox has changed while messages were copied into it: %+v, %+v", x.c, c.before)) // never seen
 	}
 	x.c, x.bumped, x.changed = c.hidden.c, true, true
@@ -160,11 +161,18 @@ func (c *manyCopies) publish(b *build) error {
 }
 
 // takeBack removes the copies that are not complete from a mailbox, if there are any. The account is held exclusively.
-func (s *Store) takeBack(ctx context.Context, a *account, key mailboxKey) error {
+func (s *Store) takeBack(ctx context.Context, key mailboxKey) (err error) {
 	r, err := s.copyingInto(key)
 	if err != nil || r.from == 0 {
 		return err
 	}
+	defer func() {
+		if err == nil {
+			s.mu.Lock()
+			delete(s.skips, key)
+			s.mu.Unlock()
+		}
+	}()
 	for more := true; more; {
 		var uids []uint32
 		refs := make(map[uint64]uint32)
@@ -198,6 +206,22 @@ func (s *Store) takeBack(ctx context.Context, a *account, key mailboxKey) error 
 	return nil
 }
 
+// findSkips finds copies that a crash interrupted. It is for the opening of the store, before anybody copies.
+func (s *Store) findSkips() error {
+	return s.scan(key0(keyCopying), func(k, v []byte) error {
+		r, err := decodeCopying(v)
+		s.skip(mailboxOfKey(k), r.to)
+		return err
+	})
+}
+
+// skip has nobody get a UID of a mailbox up to this one.
+func (s *Store) skip(key mailboxKey, to uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.skips[key] = to
+}
+
 // takeBackAll takes back what copies have left that were interrupted.
 func (s *Store) takeBackAll(ctx context.Context) error {
 	left := make(map[uint32][]mailboxKey) // by account
@@ -221,7 +245,7 @@ func (s *Store) takeBackAll(ctx context.Context) error {
 		a.mu.Lock() // a copy that is under way is complete then
 		defer a.mu.Unlock()
 		for _, key := range left[r.number] {
-			if err := s.takeBack(ctx, a, key); err != nil {
+			if err := s.takeBack(ctx, key); err != nil {
 				return err
 			}
 		}
@@ -253,7 +277,7 @@ func (c *checker) copying(k, v []byte) {
 	key := mailboxKey{ids[0], ids[1]}
 	r, err := decodeCopying(v)
 	m := c.mailboxes[key]
-	if err != nil || m == nil || r.to >= m.c.uidNext {
+	if err != nil || m == nil || r.to >= m.c.uidNext && r.from != m.c.uidNext {
 		c.problem("copies %d:%d into %v, which exists %v, are not complete: %v", r.from, r.to, key, m != nil, err)
 		return
 	}

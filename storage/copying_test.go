@@ -168,6 +168,9 @@ func interrupted(t *testing.T, s *Store, a *Account, acts int) {
 	}
 	defer e.done()
 	list := x.uidsOf(everything, func(*slot) bool { return true })
+	if err := s.takeBack(ctx, to); err != nil {
+		t.Fatal(err)
+	}
 	c := &manyCopies{from: x, epoch: e, to: to}
 	for i := range acts {
 		err := s.commit(ctx, &commit{}, func(b *build) error { return c.some(b, list[3*i:3*i+3], len(list)) })
@@ -185,7 +188,13 @@ func TestInterruptedCopy(t *testing.T) {
 	s, a := copyStore(t, 11, Options{Dir: dir})
 	left := func() {
 		t.Helper()
+		sent := openBox(t, a, "Sent")
+		before := sent.State()
 		interrupted(t, s, a, 2)
+		if st := sent.State(); st != before { // UIDNEXT too: who looks now will be told of the copies
+			t.Fatalf("%+v, was %+v", st, before)
+		}
+		sent.Close()
 		if n := hidden(t, s); n != 6 {
 			t.Fatalf("%d copies are hidden", n)
 		}

@@ -112,7 +112,7 @@ func (a *Account) Delete(ctx context.Context, name string) error {
 	defer x.store.drop(m)
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if err := x.store.takeBack(ctx, x, key); err != nil {
+	if err := x.store.takeBack(ctx, key); err != nil {
 		return err
 	}
 	// The last of many messages go with the mailbox.

@@ -60,11 +60,12 @@ func (m *machine) stopCopy() {
 	defer a.mu.Unlock()
 	to, _, err := a.lookup(dest)
 	m.fail(err)
-	m.fail(m.s.takeBack(context.Background(), a, to))
+	m.fail(m.s.takeBack(context.Background(), to))
 	c := &manyCopies{from: from, epoch: e, to: to}
 	m.fail(m.s.commit(context.Background(), &commit{}, func(b *build) error {
 		return c.some(b, []uint32{x.msgs[0].uid, x.msgs[1].uid}, len(x.msgs))
 	}))
+	m.s.skip(to, c.last)
 	m.lazy = false
 }
 

@@ -162,6 +162,7 @@ type Store struct {
 
 	mu      sync.Mutex // guards what follows; short, without I/O but reads of the index
 	pending map[string]pendingValue
+	skips   map[mailboxKey]uint32 // mailboxes with a copy that is to be taken back: UIDs up to this one are not given out
 	queue   []*commit
 	ending  bool // Close was called
 	closing bool // nothing more is taken
@@ -204,7 +205,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, mail.E(mail.Invalid, "", errors.New("a store needs a directory and a keystore"))
 	}
 	s := &Store{
-		o: o, pending: make(map[string]pendingValue), accounts: make(map[mail.AccountID]*account),
+		o: o, pending: make(map[string]pendingValue), skips: make(map[mailboxKey]uint32), accounts: make(map[mail.AccountID]*account),
 		mailboxes: make(map[mailboxKey]*mailbox), feed: make(map[*func(mail.AccountID)]struct{}),
 		writing: make(chan struct{}, 1), wake: make(chan struct{}, 1), asks: make(chan ask), committed: make(chan struct{}),
 	}
@@ -299,6 +300,9 @@ func (s *Store) replay() error {
 		return fmt.Errorf("log: %w", err)
 	}
 	if err := s.complete(); err != nil {
+		return err
+	}
+	if err := s.findSkips(); err != nil {
 		return err
 	}
 	if replayed > 0 {
