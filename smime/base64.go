@@ -135,7 +135,7 @@ func (l *lineWriter) encode(b []byte) error {
 
 // strictBase64 decodes b, in which blanks and line ends alone may stand beside.
 func strictBase64(b []byte) ([]byte, error) {
-	if bytes.IndexAny(b, "\t ") >= 0 {
+	if bytes.ContainsAny(b, "\t ") {
 		b = bytes.Map(func(r rune) rune {
 			if r == '\t' || r == ' ' {
 				return -1
