@@ -212,7 +212,7 @@ func copyIndex(t testing.TB, s *Store, dir string) {
 }
 
 func faultOptions(dir string, ks keys.Keystore, fsys *faultfs.FS) Options {
-	return Options{Dir: dir, Keys: ks, FS: fsys, SegmentBytes: 20_000, EpochMessages: 400, Recover: time.Hour}
+	return Options{Dir: dir, Keys: ks, FS: fsys, SegmentBytes: 20_000, EpochMessages: 400, Recover: time.Hour, act: 1}
 }
 
 // TestFaults makes every write, flush, creation and renaming fail, one by one, in three ways, and then opens the store again, once
