@@ -18,7 +18,7 @@ type space struct {
 	low  bool       // less than the reserve is left
 }
 
-// spaceAge is how long an answer of the file system counts.
+// spaceAge is how long an answer of the file system counts. Before mail is refused it is asked again.
 const spaceAge = time.Second
 
 // room takes n octets for mail, or its search index, out of the space that there is. The error is of kind mail.Full.
@@ -29,7 +29,7 @@ func (s *Store) room(n int64) error {
 	x := &s.space
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if now := time.Now(); now.Sub(x.at) >= spaceAge {
+	if now := time.Now(); now.Sub(x.at) >= spaceAge || x.free < n {
 		free, size, err := s.o.FS.Free(s.o.Dir)
 		if err != nil {
 			return nil // it will be found out by writing

@@ -28,10 +28,13 @@ func TestReserve(t *testing.T) {
 	defer func() { _ = s.Close() }()
 	left := half(t, s, 60)
 	before := len(segmentsOf(t, s))
-	send := func() error {
-		s.space.at = time.Time{} // it is asked anew
+	sendAtOnce := func() error {
 		_, err := s.Deliver(ctx, Delivery{Bodies: []Body{body(testMessage("s", "x"), NewEntry{Account: alice})}})
 		return err
+	}
+	send := func() error {
+		s.space.at = time.Time{} // it is asked anew
+		return sendAtOnce()
 	}
 	if err := send(); err != nil {
 		t.Fatal(err)
@@ -39,6 +42,10 @@ func TestReserve(t *testing.T) {
 	disk.free.Store(50 << 20)
 	if err := send(); mail.KindOf(err) != mail.Full || !s.isLow() {
 		t.Fatalf("into the reserve: %v", err)
+	}
+	disk.free.Store(1 << 40)
+	if err := sendAtOnce(); err != nil || s.isLow() {
+		t.Fatalf("with room again at once: %v", err)
 	}
 	disk.free.Store(3 << 20)
 	if _, err := s.Compact(ctx); mail.KindOf(err) != mail.Full {
