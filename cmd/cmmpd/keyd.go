@@ -16,9 +16,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cmmpd/internal/durable"
 	"cmmpd/internal/keys"
 	"cmmpd/internal/keys/keyd"
+	"cmmpd/internal/keys/shares"
 	"cmmpd/internal/keys/token"
+	"cmmpd/internal/mail"
 )
 
 // keydConfig is the configuration of cmmpd keyd. configs/keyd.toml explains every key.
@@ -42,6 +45,7 @@ type keydToken struct {
 	Token    string `toml:"token"`
 	Serial   string `toml:"serial"`
 	PINFile  string `toml:"pin-file"`
+	Shares   string `toml:"shares"`
 	Sessions int    `toml:"sessions"`
 }
 
@@ -117,6 +121,9 @@ func (t *keydToken) check(f *tomlFile, key string) {
 	}
 	if t.PINFile != "" {
 		f.file(key+".pin-file", &t.PINFile)
+	}
+	if t.Shares != "" {
+		f.resolve(key+".shares", &t.Shares) // it need not be there yet
 	}
 	if t.Sessions < 0 || t.Sessions > 1000 {
 		f.bad(key+".sessions", "%d is not between 0 and 1000", t.Sessions)
@@ -215,6 +222,9 @@ func (c *keydConfig) slots(ask bool) (map[keys.Slot]keyd.Slot, func() error, err
 			libraries[t.Module] = l
 		}
 		s := keyd.Slot{Token: l.Token(token.Options{Token: t.Token, Serial: t.Serial, Sessions: t.Sessions})}
+		if t.Shares != "" {
+			s.Shares = func() (*shares.Set, error) { return readShares(t.Shares) }
+		}
 		var err error
 		switch {
 		case t.PINFile != "":
@@ -228,6 +238,17 @@ func (c *keydConfig) slots(ask bool) (map[keys.Slot]keyd.Slot, func() error, err
 		slots[name] = s
 	}
 	return slots, closeAll, nil
+}
+
+// readShares reads the public half of a parted PIN.
+func readShares(path string) (*shares.Set, error) {
+	b, err := durable.ReadFile(durable.OS{}, path, 64<<10)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, mail.E(mail.NotFound, "", fmt.Errorf("the PIN is not parted yet (cmmpd keys split): %w", err))
+	} else if err != nil {
+		return nil, err
+	}
+	return shares.ParseSet(b)
 }
 
 const maxPIN = 1000

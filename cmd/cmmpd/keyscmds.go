@@ -210,10 +210,12 @@ func (k *keystoreOf) client(slot keys.Slot) (*keyd.Client, error) {
 
 // unseal is "cmmpd unseal".
 func unseal(args []string) error {
-	fs := newFlags("unseal", "--config FILE | --keyd SOCKET [--slot SLOT] [--pin-file FILE]")
+	fs := newFlags("unseal", "--config FILE | --keyd SOCKET [--slot SLOT] [--pin-file FILE | --share FILE | --ask-share]")
 	where := fs.keystore()
 	slot := fs.slot(keys.Mail)
 	file := fs.String("pin-file", "", "`file` with the token's PIN; otherwise it is asked for")
+	share := fs.String("share", "", "`file` with an officer's share, decrypted; - for standard input")
+	askShare := fs.Bool("ask-share", false, "ask for an officer's share on the terminal")
 	if err := fs.parse(args, 0); err != nil {
 		return err
 	}
@@ -224,6 +226,9 @@ func unseal(args []string) error {
 	defer c.Close()
 	ctx, stop := interruptible()
 	defer stop()
+	if *share != "" || *askShare {
+		return bringShare(ctx, c, *slot, *share)
+	}
 	st, err := c.Status(ctx, *slot)
 	if err != nil {
 		return err

@@ -31,6 +31,7 @@ func commands() []command {
 		{"keys list", "list the keys of the keystore", keysList},
 		{"keys generate", "make a key in the keystore", keysGenerate},
 		{"keys retire", "take a key out of use", keysRetire},
+		{"keys split", "give a token a new PIN that only several officers together have", keysSplit},
 		{"keys request", "write a certificate request for a key", keysRequest},
 		{"config check", "check a configuration file", configCheck},
 		{"store compact", "remove from the disk what was expunged, now", storeCompact},

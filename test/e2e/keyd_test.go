@@ -40,7 +40,7 @@ func newKeyd(t testing.TB) *keydProcess {
 	for _, label := range []string{"services", "mail keys"} {
 		k.write(label+".pin", testkit.SoftPIN(label)+"\n")
 	}
-	k.write("keyd.toml", fmt.Sprintf("socket = %q\nclients = [\"%d\"]\noperators = [\"%d\"]\n[service]\nmodule = %q\ntoken = \"services\"\npin-file = \"services.pin\"\n[mail]\nmodule = %q\ntoken = \"mail keys\"\n",
+	k.write("keyd.toml", fmt.Sprintf("socket = %q\nclients = [\"%d\"]\noperators = [\"%d\"]\n[service]\nmodule = %q\ntoken = \"services\"\npin-file = \"services.pin\"\n[mail]\nmodule = %q\ntoken = \"mail keys\"\nshares = \"mail.shares\"\n",
 		k.socket, os.Getuid(), os.Getuid(), k.hsm.Module, k.hsm.Module))
 	k.start()
 	t.Cleanup(func() {
@@ -180,7 +180,7 @@ func TestTokens(t *testing.T) {
 		t.Error("there is a keystore of files, too")
 	}
 	s.serveIt()
-	s.addPeople("alice", "bob")
+	s.addPeople("alice", "bob", "carol")
 	if code, text := s.health(); code != 200 || strings.TrimSpace(text) != "ready" {
 		t.Errorf("health: %d %q", code, text)
 	}
@@ -192,6 +192,7 @@ func TestTokens(t *testing.T) {
 	}
 	t.Run("sealed", func(t *testing.T) { s.whileSealed(t, k) })
 	t.Run("killed", func(t *testing.T) { s.whileKilled(t, k) })
+	t.Run("officers", func(t *testing.T) { s.officers(t, k) })
 	s.stop(syscall.SIGTERM)
 	if out := s.must("", program, "check", "--deep", "--config", s.path("cmmpd.toml")); !strings.Contains(out, "problems 0") && strings.Contains(out, "problem:") {
 		t.Errorf("check: %s", out)
@@ -303,9 +304,10 @@ func TestTokenTypes(t *testing.T) {
 func (s *site) whileSealed(t *testing.T, k *keydProcess) {
 	k.stop(syscall.SIGTERM)
 	k.start() // with the mail slot sealed
-	if code, text := s.health(); code != 200 || !strings.Contains(text, "the slot mail is sealed") {
-		t.Errorf("health: %d %q", code, text)
-	}
+	k.eventually("the audit log goes on, and the slot is sealed", func() bool {
+		code, text := s.health()
+		return code == 200 && strings.Contains(text, "the slot mail is sealed")
+	})
 	if out, err := s.sealedMail("words while sealed"); err != nil {
 		t.Fatal(err, out)
 	}
@@ -319,10 +321,75 @@ func (s *site) whileSealed(t *testing.T, k *keydProcess) {
 		t.Errorf("bob reads %q", got)
 	}
 	s.must("", program, "seal", "--config", s.path("cmmpd.toml"))
-	if _, text := s.health(); !strings.Contains(text, "the slot mail is sealed") {
-		t.Errorf("health after sealing: %q", text)
-	}
+	k.eventually("the slot is sealed", func() bool {
+		_, text := s.health()
+		return strings.Contains(text, "the slot mail is sealed")
+	})
 	k.unseal()
+}
+
+// officers parts the PIN among three, of whom two then open the token.
+func (s *site) officers(t *testing.T, k *keydProcess) {
+	dir := filepath.Join(t.TempDir(), "shares")
+	oldPIN := filepath.Join(k.dir, "mail keys.pin")
+	args := []string{"keys", "split", "--keyd", k.socket, "--threshold", "2", "--shares", filepath.Join(k.dir, "mail.shares"), "--out", dir, "--pin-file", oldPIN}
+	for _, uid := range []string{"alice", "bob", "carol"} {
+		args = append(args, "--officer", s.path("people", uid, "cert.pem"))
+	}
+	s.must("", program, args...)
+	share := func(n int, uid string) string {
+		t.Helper()
+		mail := filepath.Join(dir, fmt.Sprintf("share-%d.eml", n))
+		return s.must("", "openssl", "cms", "-decrypt", "-in", mail, "-inkey", s.path("people", uid, "key.pem"), "-recip", s.path("people", uid, "cert.pem"))
+	}
+	k.stop(syscall.SIGTERM)
+	k.start()
+	if _, err := s.run("", program, "unseal", "--keyd", k.socket, "--pin-file", oldPIN); err == nil {
+		t.Error("the old PIN opens the token")
+	}
+	bring := func(text string) string {
+		t.Helper()
+		code, out := s.codeWith(text, "unseal", "--config", s.path("cmmpd.toml"), "--share", "-")
+		if code != 0 {
+			t.Errorf("share: %d %s", code, out)
+		}
+		return out
+	}
+	if out := bring(share(3, "carol")); !strings.Contains(out, "1 of 2") {
+		t.Error(out)
+	}
+	k.eventually("the audit log goes on, and the slot is still sealed", func() bool {
+		_, text := s.health()
+		return strings.Contains(text, "the slot mail is sealed")
+	})
+	if out := bring(share(1, "alice")); !strings.Contains(out, "is open") {
+		t.Error(out)
+	}
+	if got := s.opened(); !strings.Contains(got, "words") {
+		t.Errorf("bob reads %q", got)
+	}
+	old := share(2, "bob")
+	bring(old)
+	bring(share(3, "carol"))
+	dir = filepath.Join(t.TempDir(), "new shares")
+	s.must("", program, "keys", "split", "--keyd", k.socket, "--parted", "--threshold", "2", "--shares", filepath.Join(k.dir, "mail.shares"), "--out", dir,
+		"--officer", s.path("people", "alice", "cert.pem"), "--officer", s.path("people", "bob", "cert.pem"))
+	s.must("", program, "seal", "--keyd", k.socket)
+	if code, out := s.codeWith(old, "unseal", "--keyd", k.socket, "--share", "-"); code != 1 || !strings.Contains(out, "another set") {
+		t.Errorf("an old share: %d %s", code, out)
+	}
+	bring(share(1, "alice"))
+	if out := bring(share(2, "bob")); !strings.Contains(out, "is open") {
+		t.Error(out)
+	}
+}
+
+// codeWith runs the program with in as its standard input, and returns its exit code and words.
+func (s *site) codeWith(in string, args ...string) (int, string) {
+	cmd := exec.Command(program, args...)
+	cmd.Stdin = strings.NewReader(in)
+	out, _ := cmd.CombinedOutput() // the exit code says it
+	return cmd.ProcessState.ExitCode(), string(out)
 }
 
 // whileKilled kills keyd under a load of confidential mail, each of which needs a signature of the token.

@@ -28,7 +28,7 @@ const (
 	// answerTimeout is longer than keyd gives its token: an operation that hangs ends keyd first.
 	answerTimeout = 15 * time.Second
 	// generateTimeout is for keys that are slow to make.
-	generateTimeout = 2 * time.Minute
+	generateTimeout = 3 * time.Minute
 	maxConns        = 32
 )
 
@@ -89,7 +89,7 @@ func (c *Client) call(ctx context.Context, r request) ([]byte, error) {
 		return nil, err
 	}
 	timeout := c.timeout
-	if r.op == opGenerate || r.op == opUnseal {
+	if r.op >= opGenerate {
 		timeout = generateTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -156,5 +156,23 @@ func (c *Client) Unseal(ctx context.Context, slot keys.Slot, pin []byte) error {
 // Seal closes a slot: from then on its keys cannot be used. What the daemon has in memory stays there until it lets go of it.
 func (c *Client) Seal(ctx context.Context, slot keys.Slot) error {
 	_, err := c.call(ctx, request{op: opSeal, slot: slot})
+	return err
+}
+
+// Share brings an officer's share. have and need are how many different ones keyd has and opens the slot with; when it has them all, it does.
+func (c *Client) Share(ctx context.Context, slot keys.Slot, share string) (have, need int, err error) {
+	data, err := c.call(ctx, request{op: opShare, slot: slot, data: []byte(share)})
+	if err == nil && len(data) != 2 {
+		err = errAnswer
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	return int(data[0]), int(data[1]), nil
+}
+
+// SetPIN changes the PIN of a slot's token, which must be open. Without the old one, officers must have brought enough shares of it.
+func (c *Client) SetPIN(ctx context.Context, slot keys.Slot, old, fresh []byte) error {
+	_, err := c.call(ctx, request{op: opSetPIN, slot: slot, data: old, extra: fresh})
 	return err
 }

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"cmmpd/internal/keys"
+	"cmmpd/internal/keys/shares"
 	"cmmpd/internal/mail"
 )
 
@@ -63,6 +64,13 @@ func (s *softToken) LogOut() error {
 	defer s.mu.Unlock()
 	s.pin = ""
 	return nil
+}
+
+func (s *softToken) SetPIN(old, _ []byte) error {
+	if string(old) != "1234" {
+		return mail.E(mail.AuthFailed, "", errors.New("wrong PIN"))
+	}
+	return s.Ping()
 }
 
 func (s *softToken) Ping() error {
@@ -250,6 +258,90 @@ func TestSealed(t *testing.T) {
 	}
 	s.must(c.Seal(ctx, keys.Mail))
 	state(keys.Mail, Sealed)
+}
+
+// TestShares opens the slot with officers' shares.
+func TestShares(t *testing.T) {
+	first, list, err := shares.Split([]byte("1234"), 2, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set atomic.Pointer[shares.Set]
+	set.Store(first)
+	var now atomic.Int64
+	now.Store(1e18)
+	mailToken := newSoftToken()
+	s := newSite(t, func(o *Options) {
+		o.Now = func() time.Time { return time.Unix(0, now.Load()) }
+		o.Slots = map[keys.Slot]Slot{
+			keys.Service: {Token: newSoftToken(), PIN: []byte("1234")},
+			keys.Mail:    {Token: mailToken, Shares: func() (*shares.Set, error) { return shares.ParseSet(set.Load().Encode()) }},
+		}
+	})
+	ctx, c := t.Context(), s.Client()
+	bring := func(n, want int) {
+		t.Helper()
+		have, need, err := c.Share(ctx, keys.Mail, list[n].String())
+		if err != nil || have != want || need != 2 {
+			t.Errorf("share %d: %d of %d, %v", n+1, have, need, err)
+		}
+	}
+	state := func(want State) {
+		t.Helper()
+		if st, err := c.Status(ctx, keys.Mail); err != nil || st.State != want {
+			t.Errorf("%v, %v, want %v", st, err, want)
+		}
+	}
+	if _, _, err := c.Share(ctx, keys.Service, list[0].String()); mail.KindOf(err) != mail.NotFound {
+		t.Errorf("a slot without shares: %v", err)
+	}
+	if _, _, err := c.Share(ctx, keys.Mail, "cmmpd-share-1:AAAA"); mail.KindOf(err) != mail.Invalid {
+		t.Errorf("no share: %v", err)
+	}
+	bring(0, 1)
+	bring(0, 1) // the same again
+	state(Sealed)
+	now.Add(int64(shareWindow + time.Second))
+	bring(1, 1) // the first was too long ago
+	state(Sealed)
+	bring(2, 2)
+	state(Open)
+	if err := c.SetPIN(ctx, keys.Mail, nil, []byte("new")); mail.KindOf(err) != mail.Invalid {
+		t.Errorf("a new PIN without the old one: %v", err)
+	}
+	bring(0, 1)
+	if err := c.SetPIN(ctx, keys.Mail, nil, []byte("new")); mail.KindOf(err) != mail.Invalid {
+		t.Errorf("a new PIN with one share: %v", err)
+	}
+	bring(0, 1)
+	bring(1, 2)
+	s.must(c.SetPIN(ctx, keys.Mail, nil, []byte("new")))
+	bring(0, 1) // they count once
+	bring(1, 2)
+	now.Add(int64(shareWindow + time.Second))
+	if err := c.SetPIN(ctx, keys.Mail, nil, []byte("new")); mail.KindOf(err) != mail.Invalid {
+		t.Errorf("a new PIN with shares of long ago: %v", err)
+	}
+	s.must(c.Seal(ctx, keys.Mail))
+	state(Sealed)
+	old := list
+	second, list, err := shares.Split([]byte("1234"), 2, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bring = func(n, want int) {
+		t.Helper()
+		if have, _, err := c.Share(ctx, keys.Mail, list[n].String()); err != nil || have != want {
+			t.Errorf("share %d: %d, %v", n+1, have, err)
+		}
+	}
+	set.Store(second)
+	if _, _, err := c.Share(ctx, keys.Mail, old[1].String()); mail.KindOf(err) != mail.Invalid {
+		t.Errorf("a share of an old set: %v", err)
+	}
+	bring(2, 1) // what was brought of the old set does not count
+	bring(1, 2)
+	state(Open)
 }
 
 // TestPINIsTriedOnce has keyd begin with a wrong PIN: every further try would bring the token nearer to locking itself.

@@ -41,11 +41,13 @@ const (
 	opRetire   op = 11
 	opUnseal   op = 12 // data: PIN
 	opSeal     op = 13
+	opShare    op = 14 // data: an officer's share; the answer: how many there are, how many are needed
+	opSetPIN   op = 15 // data: the PIN; extra: the new one
 )
 
 var opNames = [...]string{
 	opStatus: "status", opList: "list", opPublic: "public", opSign: "sign", opDecrypt: "decrypt", opAgree: "agree", opWrap: "wrap", opUnwrap: "unwrap",
-	opDerive: "derive", opGenerate: "generate", opRetire: "retire", opUnseal: "unseal", opSeal: "seal",
+	opDerive: "derive", opGenerate: "generate", opRetire: "retire", opUnseal: "unseal", opSeal: "seal", opShare: "share", opSetPIN: "set PIN",
 }
 
 func (o op) String() string {

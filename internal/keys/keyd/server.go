@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cmmpd/internal/keys"
+	"cmmpd/internal/keys/shares"
 	"cmmpd/internal/mail"
 )
 
@@ -28,6 +29,8 @@ type Token interface {
 	LogIn(pin []byte) error
 	// Ping is nil if the token, logged in, can be used now.
 	Ping() error
+	// SetPIN changes the PIN. The error is of kind mail.AuthFailed if the old one is wrong.
+	SetPIN(old, fresh []byte) error
 	// LogOut closes it and wipes the PIN.
 	LogOut() error
 	List() ([]keys.Info, error)
@@ -54,6 +57,8 @@ type Mechanism struct {
 type Slot struct {
 	Token Token
 	PIN   []byte // nil: the slot is sealed until an operator brings it. Wiped when the token is open
+	// Shares is the set of officers' shares that have the PIN; nil: there are none. It is read anew for each share.
+	Shares func() (*shares.Set, error)
 }
 
 // Options are what a Server needs.
@@ -90,6 +95,10 @@ type slotState struct {
 	mu      sync.Mutex // held while the token is opened or closed; guards what follows
 	open    bool
 	refused error // why the PIN that keyd began with was
+
+	shares  func() (*shares.Set, error)
+	brought []shares.Share // in no more than shareWindow
+	first   time.Time      // when the first of them was
 }
 
 // NewServer opens the slots that have a PIN. A token that cannot be opened is no error: the slot's state says why. It is not tried again with the
@@ -101,7 +110,7 @@ func NewServer(o Options) *Server {
 	s := &Server{o: o, slots: make(map[keys.Slot]*slotState), conns: make(map[net.Conn]bool)}
 	s.bucket = bucket{rate: float64(o.Unwraps), most: 10 * float64(o.Unwraps), left: 10 * float64(o.Unwraps), at: o.Now()}
 	for name, slot := range o.Slots {
-		st := &slotState{token: slot.Token}
+		st := &slotState{token: slot.Token, shares: slot.Shares}
 		s.slots[name] = st
 		if slot.PIN == nil {
 			o.Log.Warn("slot is sealed", "slot", string(name), "token", slot.Token.Label())
@@ -134,6 +143,80 @@ func (st *slotState) logIn(pin []byte) error {
 		st.open, st.refused = true, nil
 	}
 	return err
+}
+
+// shareWindow is how soon after the first the last of the shares must be there.
+const shareWindow = 15 * time.Minute
+
+// set is the set of shares that are good now.
+func (st *slotState) set() (*shares.Set, error) {
+	if st.shares == nil {
+		return nil, mail.E(mail.NotFound, "", errors.New("the PIN of this slot is not parted among officers"))
+	}
+	return st.shares()
+}
+
+// setPIN changes the PIN. Without the old one, officers must have brought their shares of it.
+func (st *slotState) setPIN(old, fresh []byte, now time.Time) error {
+	if len(old) == 0 {
+		set, err := st.set()
+		if err != nil {
+			return err
+		}
+		st.mu.Lock()
+		all := st.brought
+		if d := now.Sub(st.first); d < 0 || d > shareWindow {
+			all = nil
+		}
+		st.brought = nil
+		st.mu.Unlock()
+		if old, err = set.Combine(all); err != nil {
+			return err
+		}
+		defer clear(old)
+	}
+	return st.token.SetPIN(old, fresh)
+}
+
+// share takes an officer's share, and opens the token when there are enough. When it is open they are kept for setPIN.
+func (st *slotState) share(text string, now time.Time) ([]byte, error) {
+	set, err := st.set()
+	if err != nil {
+		return nil, err
+	}
+	share, err := shares.ParseShare(text)
+	if err == nil {
+		err = set.Check(share)
+	}
+	if err != nil {
+		return nil, err
+	}
+	st.mu.Lock()
+	if d := now.Sub(st.first); d < 0 || d > shareWindow {
+		st.brought = nil
+	}
+	// A set that was made since makes the shares of the old one useless.
+	st.brought = slices.DeleteFunc(st.brought, func(s shares.Share) bool { return s.Number == share.Number || set.Check(s) != nil })
+	if len(st.brought) == 0 {
+		st.first = now
+	}
+	st.brought = append(st.brought, share)
+	all, open := slices.Clone(st.brought), st.open
+	st.mu.Unlock()
+	answer := []byte{byte(len(all)), byte(set.Threshold)}
+	if open || len(all) < set.Threshold {
+		return answer, nil
+	}
+	pin, err := set.Combine(all)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(pin)
+	err = st.logIn(pin)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.brought = nil // even if the token refused the PIN: it is not tried again with each further share
+	return answer, err
 }
 
 func (st *slotState) logOut() error {
@@ -348,9 +431,14 @@ func (s *Server) act(st *slotState, r *request) ([]byte, error) {
 		return nil, st.logIn(r.data)
 	case opSeal:
 		return nil, st.logOut()
+	case opShare:
+		return st.share(string(r.data), s.o.Now())
 	}
 	if err := st.usable(); err != nil {
 		return nil, err
+	}
+	if r.op == opSetPIN {
+		return nil, st.setPIN(r.data, r.extra, s.o.Now())
 	}
 	return s.use(st.token, r)
 }

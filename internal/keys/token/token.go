@@ -108,6 +108,21 @@ func (t *token) LogIn(pin []byte) error {
 	return err
 }
 
+// SetPIN satisfies keyd.Token.
+func (t *token) SetPIN(old, fresh []byte) error {
+	err := t.do("C_SetPIN", func(s *session) error { return t.ctx.SetPIN(s.handle, string(old), string(fresh)) })
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pin != nil {
+		clear(t.pin)
+		t.pin = slices.Clone(fresh)
+	}
+	return nil
+}
+
 // LogOut satisfies keyd.Token.
 func (t *token) LogOut() error {
 	t.work.Lock()

@@ -393,6 +393,28 @@ func TestLogsInAgain(t *testing.T) {
 	must(t, sign())
 }
 
+func TestSetPIN(t *testing.T) {
+	s := newStack(t)
+	ctx, c := t.Context(), s.Client()
+	old, fresh := []byte(testkit.SoftPIN("mail keys")), []byte("another PIN")
+	must(t, c.Unseal(ctx, keys.Mail, old))
+	if err := c.SetPIN(ctx, keys.Mail, []byte("wrong"), fresh); mail.KindOf(err) != mail.AuthFailed {
+		t.Errorf("with a wrong PIN: %v", err)
+	}
+	must(t, c.SetPIN(ctx, keys.Mail, old, fresh))
+	tok := s.slots[keys.Mail].(*token)
+	tok.mu.Lock()
+	tok.loggedIn = false // the next operation logs in again
+	tok.mu.Unlock()
+	_, err := s.List(keys.Mail)
+	must(t, err)
+	must(t, c.Seal(ctx, keys.Mail))
+	if err := c.Unseal(ctx, keys.Mail, old); mail.KindOf(err) != mail.AuthFailed {
+		t.Errorf("the old PIN: %v", err)
+	}
+	must(t, c.Unseal(ctx, keys.Mail, fresh))
+}
+
 func TestNoToken(t *testing.T) {
 	s := newStack(t)
 	tok := s.lib.Token(Options{Token: "none"})
