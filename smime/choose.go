@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"cmmpd/internal/mail"
+	"cmmpd/smime/cms"
 	"cmmpd/smime/trust"
 )
 
@@ -36,12 +37,42 @@ func (g *Gateway) certificates(c Candidate) []*x509.Certificate {
 	}
 	for _, s := range g.statements(c) {
 		for _, cert := range s.Certificates {
-			if !authority(cert) && len(out) < maxCertificates && !slices.ContainsFunc(out, cert.Equal) {
-				out = append(out, cert)
+			if authority(cert) || len(out) >= maxCertificates || slices.ContainsFunc(out, cert.Equal) {
+				continue
 			}
+			if err := g.belongs(c, s, cert); err != nil {
+				g.o.Log.Warn("a certificate without an address in a userSMIMECertificate does not count", "address", c.Address.String(), "error", err)
+				continue
+			}
+			out = append(out, cert)
 		}
 	}
 	return out
+}
+
+// belongs says whether a certificate in a userSMIMECertificate may be c's. One that names addresses is judged by them. One
+// that names none would be theirs for standing in their entry; but the value is their program's word, and may hold anybody's.
+// So its signature must be good, and made with that certificate or with one that may sign for c.
+func (g *Gateway) belongs(c Candidate, s *cms.Signed, cert *x509.Certificate) error {
+	if len(trust.Addresses(cert)) > 0 {
+		return nil
+	}
+	r, err := signerOf(s)
+	if err != nil || r.Cert.Equal(cert) {
+		return err
+	}
+	return g.maySpeak(c, s, r.Cert)
+}
+
+// maySpeak says whether by, which signed s, may sign for c: it names an address of theirs, or stands among the certificates of
+// their entry.
+func (g *Gateway) maySpeak(c Candidate, s *cms.Signed, by *x509.Certificate) error {
+	b := c.binding()
+	b.Directory = b.Directory && slices.ContainsFunc(c.Certificates, func(der []byte) bool { return bytes.Equal(der, by.Raw) })
+	if t := g.o.Trust.Check(by, trust.Sign, b, s.Certificates...); !t.Usable {
+		return lastStep(t)
+	}
+	return nil
 }
 
 // authority says whether c is one of the certificates above a person's.

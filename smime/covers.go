@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"cmmpd/internal/mail"
 	"cmmpd/smime/cms"
@@ -19,21 +20,38 @@ import (
 //
 // Whether the client filled in the RecipientInfos honestly cannot be seen without a
 // key: one that names bob may hold anything.
-func (g *Gateway) Covers(p Protection, must, may []Candidate) error {
+func (g *Gateway) Covers(p Protection, must, may []Candidate) (Relied, error) {
 	if err := encrypted(p, cms.AES256CBC, cms.AES256GCM); err != nil {
-		return err
+		return Relied{}, err
 	}
 	c := g.coverage(p.Enveloped)
 	if err := c.require(must); err != nil {
-		return err
+		return Relied{}, err
 	}
 	for _, person := range may {
 		c.claim(person)
 	}
 	if err := c.leftOver(); err != nil {
-		return err
+		return Relied{}, err
 	}
-	return c.wrapped()
+	return c.relied, c.wrapped()
+}
+
+// Relied is on what, besides revocation data that holds now, the certificates of a message count.
+type Relied struct {
+	LastKnown time.Time      // the oldest data that is used although its own time is over; zero: none
+	Unknown   []mail.Address // whose certificates passed although nothing is known about their revocation
+}
+
+func (r *Relied) note(a mail.Address, t trust.Result) {
+	if t.Unknown && !slices.ContainsFunc(r.Unknown, a.Equal) {
+		r.Unknown = append(r.Unknown, a)
+	}
+	for _, e := range t.Evidence {
+		if e.LastKnown && (r.LastKnown.IsZero() || e.Made.Before(r.LastKnown)) {
+			r.LastKnown = e.Made
+		}
+	}
 }
 
 // Readers are those of people to whose certificates, usable or not, the message is
@@ -56,11 +74,13 @@ func (g *Gateway) Readers(p Protection, people []Candidate) []mail.Address {
 
 // CoversEach checks a message from outside: everyone in must can open it; who else
 // can is the sender's affair. The cipher is any form of AES.
-func (g *Gateway) CoversEach(p Protection, must []Candidate) error {
+func (g *Gateway) CoversEach(p Protection, must []Candidate) (Relied, error) {
 	if err := encrypted(p, cms.AES256CBC, cms.AES256GCM, cms.AES192CBC, cms.AES192GCM, cms.AES128CBC, cms.AES128GCM); err != nil {
-		return err
+		return Relied{}, err
 	}
-	return g.coverage(p.Enveloped).require(must)
+	c := g.coverage(p.Enveloped)
+	err := c.require(must)
+	return c.relied, err
 }
 
 // Strong says whether the message is encrypted by a form of AES.
@@ -88,10 +108,11 @@ func encrypted(p Protection, allowed ...cms.Cipher) error {
 
 // coverage matches the recipients of one encrypted message with people.
 type coverage struct {
-	g     *Gateway
-	e     *cms.Enveloped
-	known []bool  // by recipient: somebody's usable certificate is named
-	bad   []error // by recipient: it names a certificate of somebody's that may not be used
+	g      *Gateway
+	e      *cms.Enveloped
+	known  []bool  // by recipient: somebody's usable certificate is named
+	bad    []error // by recipient: it names a certificate of somebody's that may not be used
+	relied Relied
 }
 
 func (g *Gateway) coverage(e *cms.Enveloped) *coverage {
@@ -116,6 +137,7 @@ func (c *coverage) claim(person Candidate) (covered bool, why error) {
 			}
 			if j.result.Usable {
 				c.known[i] = true
+				c.relied.note(person.Address, j.result)
 				if c.e.Recipients[i].Fits(j.cert) {
 					covered = true
 				} else {

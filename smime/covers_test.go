@@ -58,7 +58,7 @@ func TestCovers(t *testing.T) {
 		"erin too":               {[]*x509.Certificate{cert("alice"), cert("erin")}, []string{"alice"}, []string{"bob"}, "somebody who is not among its recipients"},
 	} {
 		p := encryptedTo(w, cms.AES256CBC, c.to...)
-		err := w.gw.Covers(p, w.candidates(c.must...), w.candidates(c.may...))
+		_, err := w.gw.Covers(p, w.candidates(c.must...), w.candidates(c.may...))
 		switch {
 		case c.want == "" && err != nil:
 			t.Errorf("%s: %v", name, err)
@@ -72,29 +72,29 @@ func TestCovers(t *testing.T) {
 		}
 	}
 
-	if err := w.gw.Covers(Protection{Kind: Plain}, nil, nil); mail.KindOf(err) != mail.Refused {
+	if _, err := w.gw.Covers(Protection{Kind: Plain}, nil, nil); mail.KindOf(err) != mail.Refused {
 		t.Errorf("plain: %v", err)
 	}
-	if err := w.gw.Covers(Protection{Kind: EncryptedBroken, Reason: "x"}, nil, nil); mail.KindOf(err) != mail.Refused {
+	if _, err := w.gw.Covers(Protection{Kind: EncryptedBroken, Reason: "x"}, nil, nil); mail.KindOf(err) != mail.Refused {
 		t.Errorf("broken: %v", err)
 	}
 	weak := encryptedTo(w, cms.AES128CBC, cert("alice"))
-	if err := w.gw.Covers(weak, w.candidates("alice"), nil); !strings.Contains(mail.PublicOf(err), "AES-256") {
+	if _, err := w.gw.Covers(weak, w.candidates("alice"), nil); !strings.Contains(mail.PublicOf(err), "AES-256") {
 		t.Errorf("AES-128: %v", err)
 	}
-	if err := w.gw.CoversEach(weak, w.candidates("alice")); err != nil {
+	if _, err := w.gw.CoversEach(weak, w.candidates("alice")); err != nil {
 		t.Errorf("AES-128 from outside: %v", err)
 	}
 	inbound := encryptedTo(w, cms.AES256CBC, cert("alice"), stranger.Cert)
-	if err := w.gw.CoversEach(inbound, w.candidates("alice")); err != nil {
+	if _, err := w.gw.CoversEach(inbound, w.candidates("alice")); err != nil {
 		t.Errorf("others on inbound mail: %v", err)
 	}
-	if err := w.gw.CoversEach(inbound, w.candidates("alice", "bob")); mail.KindOf(err) != mail.Refused {
+	if _, err := w.gw.CoversEach(inbound, w.candidates("alice", "bob")); mail.KindOf(err) != mail.Refused {
 		t.Errorf("bob on inbound mail: %v", err)
 	}
 
 	w.publish(-1)
-	if err := w.gw.Covers(encryptedTo(w, cms.AES256CBC, cert("alice")), w.candidates("alice"), nil); mail.KindOf(err) != mail.Unavailable {
+	if _, err := w.gw.Covers(encryptedTo(w, cms.AES256CBC, cert("alice")), w.candidates("alice"), nil); mail.KindOf(err) != mail.Unavailable {
 		t.Errorf("stale: %v", err)
 	}
 }
@@ -171,14 +171,15 @@ func TestCoversOnlyWhatFits(t *testing.T) {
 	w := newWorld(t)
 	p := encryptedTo(w, cms.AES256CBC, w.people["alice"].Cert, w.people["bob"].Cert, w.people["carol"].Cert)
 	must := w.candidates("alice", "bob", "carol")
-	w.must(w.gw.Covers(p, must, nil))
+	_, err := w.gw.Covers(p, must, nil)
+	w.must(err)
 	r := p.Enveloped.Recipients
 	swap := func(i, j int, name string) {
 		t.Helper()
 		was := r[i]
 		r[i] = r[j]
 		r[i].Issuer, r[i].Serial, r[i].SKI = was.Issuer, was.Serial, was.SKI
-		err := w.gw.Covers(p, must, nil)
+		_, err := w.gw.Covers(p, must, nil)
 		if err == nil || !strings.Contains(mail.PublicOf(err), name) || !strings.Contains(mail.PublicOf(err), "in a way that they cannot open") {
 			t.Errorf("%v", err)
 		}
@@ -226,14 +227,14 @@ func TestInspectOpenSSL(t *testing.T) {
 		w.must(err)
 		for _, raw := range [][]byte{msg, []byte(crlf(string(msg)))} {
 			p := w.gw.Inspect(raw, parse(raw))
-			err := w.gw.Covers(p, w.candidates("alice", "carol"), nil)
+			_, err := w.gw.Covers(p, w.candidates("alice", "carol"), nil)
 			if c.want == "" && err != nil || c.want != "" && (mail.KindOf(err) != mail.Refused || !strings.Contains(mail.PublicOf(err), c.want)) {
 				t.Errorf("%s: %+v, %v", name, p, err)
 			}
-			if err := w.gw.CoversEach(p, w.candidates("alice", "carol")); err != nil && name != "3DES" {
+			if _, err := w.gw.CoversEach(p, w.candidates("alice", "carol")); err != nil && name != "3DES" {
 				t.Errorf("%s, from outside: %v", name, err)
 			}
-			if err := w.gw.Covers(p, w.candidates("alice"), nil); mail.KindOf(err) != mail.Refused {
+			if _, err := w.gw.Covers(p, w.candidates("alice"), nil); mail.KindOf(err) != mail.Refused {
 				t.Errorf("%s, carol is too many: %v", name, err)
 			}
 		}
@@ -254,7 +255,7 @@ func FuzzInspect(f *testing.F) {
 		if (p.Enveloped != nil) != (p.Kind == Encrypted) {
 			t.Fatalf("%+v", p)
 		}
-		err := w.gw.Covers(p, w.candidates("carol"), nil)
+		_, err := w.gw.Covers(p, w.candidates("carol"), nil)
 		if err == nil && p.Kind != Encrypted {
 			t.Fatal("covered without being encrypted")
 		}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"cmmpd/smime/cms"
-	"cmmpd/smime/trust"
 )
 
 // The values of cmmpdCipherProfile: what the client of a person reads. Each reads what
@@ -78,14 +77,7 @@ func (g *Gateway) statements(c Candidate) []*cms.Signed {
 // or with one that may sign for c. What is signed is of no meaning and mostly absent
 // (RFC 2798, section 2.8).
 func (g *Gateway) abilities(c Candidate, s *cms.Signed, chosen *x509.Certificate) (cms.Abilities, error) {
-	if len(s.Signers) != 1 {
-		return cms.Abilities{}, errors.New("not signed by exactly one")
-	}
-	var content []byte
-	if s.Content == nil {
-		content = []byte{}
-	}
-	r, err := s.Verify(0, content)
+	r, err := signerOf(s)
 	if err != nil {
 		return cms.Abilities{}, err
 	}
@@ -93,11 +85,23 @@ func (g *Gateway) abilities(c Candidate, s *cms.Signed, chosen *x509.Certificate
 		return cms.Abilities{}, errors.New("it names no capabilities")
 	}
 	if !r.Cert.Equal(chosen) {
-		if t := g.o.Trust.Check(r.Cert, trust.Sign, c.binding(), s.Certificates...); !t.Usable {
-			return cms.Abilities{}, lastStep(t)
+		if err := g.maySpeak(c, s, r.Cert); err != nil {
+			return cms.Abilities{}, err
 		}
 	}
 	return cms.AbilitiesOf(r.Capabilities), nil
+}
+
+// signerOf is who signed s, if it is exactly one and the signature is good.
+func signerOf(s *cms.Signed) (cms.SignerResult, error) {
+	if len(s.Signers) != 1 {
+		return cms.SignerResult{}, errors.New("not signed by exactly one")
+	}
+	var content []byte
+	if s.Content == nil {
+		content = []byte{}
+	}
+	return s.Verify(0, content)
 }
 
 // CipherFor is how a copy for these readers is encrypted: by AES-256-GCM if all of them read

@@ -94,7 +94,7 @@ func TestSealInEveryProfile(t *testing.T) {
 		if !bytes.Contains(sealed, []byte("Content-Type: application/pkcs7-mime; "+want+"\r\n")) {
 			t.Errorf("%v: not %s", c.names, want)
 		}
-		if err := w.gw.Covers(p, w.candidates(c.names...), nil); err != nil {
+		if _, err := w.gw.Covers(p, w.candidates(c.names...), nil); err != nil {
 			t.Errorf("%v: as a client's own message: %v", c.names, err)
 		}
 		w.write("msg.eml", sealed)
@@ -218,7 +218,7 @@ func TestCertificateFromStatement(t *testing.T) {
 		t.Errorf("%d certificates", n)
 	}
 	p := encryptedTo(w, cms.AES256GCM, alice.Cert)
-	if err := w.gw.Covers(p, []Candidate{c}, nil); err != nil {
+	if _, err := w.gw.Covers(p, []Candidate{c}, nil); err != nil {
 		t.Errorf("covers: %v", err)
 	}
 	if got := w.gw.Readers(p, []Candidate{c}); len(got) != 1 || got[0] != c.Address {

@@ -73,14 +73,12 @@ func (g *Gateway) fromMail(c Candidate) []judged {
 }
 
 // find judges the certificates of c, from the first source that has one that may be
-// used. What an administrator has pinned to the address stands above all: then nothing
-// else is looked at. A certificate of the directory, or pinned, may be without an
+// used. What an administrator has pinned to an address of theirs stands above all:
+// then nothing else is looked at. A certificate of the directory, or pinned, may be without an
 // address; one that another source has must name it.
 func (g *Gateway) find(c Candidate) []judged {
-	if g.o.Pinned != nil {
-		if pins := g.o.Pinned(c.Address); len(pins) > 0 {
-			return g.judge(c, pins, FromPin, true)
-		}
+	if pins := g.pins(c); len(pins) > 0 {
+		return g.judge(c, pins, FromPin, true)
 	}
 	all := g.judge(c, g.certificates(c), FromDirectory, c.FromDirectory)
 	for _, s := range g.o.Sources {
@@ -104,6 +102,22 @@ func (g *Gateway) find(c Candidate) []judged {
 		all = append(all, g.fromMail(c)...)
 	}
 	return all
+}
+
+// pins are the certificates laid down for any address of c.
+func (g *Gateway) pins(c Candidate) []*x509.Certificate {
+	if g.o.Pinned == nil {
+		return nil
+	}
+	pins := g.o.Pinned(c.Address)
+	for _, a := range c.Aliases {
+		for _, cert := range g.o.Pinned(a) {
+			if !slices.ContainsFunc(pins, cert.Equal) {
+				pins = append(slices.Clip(pins), cert)
+			}
+		}
+	}
+	return pins
 }
 
 // judge checks certificates for encryption to c. entry: they are c's even if they name no address.

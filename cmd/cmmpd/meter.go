@@ -105,6 +105,7 @@ func (m *meter) observe(d *daemon) {
 		return 0
 	})
 	m.set.Gauge("cmmpd_revocation_fetches_failing", "Lists, responders and issuers' addresses that could not be fetched when last tried.", func() float64 { return float64(d.verifier.Health().Failing) })
+	m.set.Gauge("cmmpd_revocation_files_unread", "Configured files of revocation lists that cannot be read, and what lies in their folders and is no file.", func() float64 { return float64(d.verifier.Health().Unread) })
 	m.set.Gauge("cmmpd_tls_certificate_not_after_seconds", "When the server certificate expires, in Unix time.", func() float64 { return float64(d.certificate.notAfter().Unix()) })
 }
 

@@ -333,8 +333,33 @@ func TestSoftRevocation(t *testing.T) {
 	_, err = w.submit("alice", "bob", confidential("To: bob@works.gov.example\n"))
 	w.refused(err, mail.Unavailable, "bob@works.gov.example")
 	w.in.o.Soft = []mail.Label{mail.Unclassified}
+	for _, subject := range []string{"x", "[UNCLASSIFIED] x"} {
+		w.notes.events = nil
+		w.must(encrypted(subject))
+		if e := w.notes.events; len(e) != 1 || e[0].Type != audit.MailPassed || e[0].Detail["revocation-unknown"] != "carol@health.gov.example bob@works.gov.example" {
+			t.Errorf("%s: the record does not say what is not known: %+v", subject, e)
+		}
+	}
+	w.publish(time.Hour)
+	w.notes.events = nil
 	w.must(encrypted("x"))
-	w.must(encrypted("[UNCLASSIFIED] x"))
+	if len(w.notes.events) != 0 {
+		t.Errorf("on record: %+v", w.notes.events)
+	}
+}
+
+// What a client encrypted passes by the last list that is known, and the record says so.
+func TestLastKnownGoodOfClients(t *testing.T) {
+	w := newWorld(t)
+	w.publish(-time.Second)
+	v, err := trust.New(trust.Options{Anchors: []*x509.Certificate{w.ca.Cert}, CRLs: []string{w.crl}, RequireCRL: true, LastKnownGood: time.Hour})
+	w.must(err)
+	w.in.o.Gateway = smime.New(smime.Options{Trust: v})
+	_, err = w.submit("bob", "carol", w.encryptTo("From: bob@works.gov.example\nTo: carol@health.gov.example\nSubject: [CONFIDENTIAL] x\n", cms.AES256CBC, "bob", "carol"))
+	w.must(err)
+	if e := w.notes.events; len(e) != 1 || e[0].Detail["last-known-good"] == "" || e[0].Detail["revocation-unknown"] != "" {
+		t.Errorf("%+v", e)
+	}
 }
 
 // The record of a sealed message says how old revocation data was whose own time was over.

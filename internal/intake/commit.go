@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"cmmpd/audit"
 	"cmmpd/internal/mail"
@@ -46,7 +47,7 @@ func (in *Intake) commit(ctx context.Context, p *passage) error {
 // who, to whom, under which label, what was decided and why; nothing of the message.
 func (in *Intake) record(p *passage) {
 	refused := p.decision.Action == policy.Refuse || p.decision.Action == policy.Defer
-	if p.label == "" && !refused {
+	if p.label == "" && !refused && len(p.relied.Unknown) == 0 {
 		return
 	}
 	e := audit.Event{Type: audit.MailPassed, Subject: string(p.env.ID), Client: p.env.Client.Remote, Outcome: p.decision.Action.String(), Detail: map[string]string{
@@ -62,6 +63,12 @@ func (in *Intake) record(p *passage) {
 		p.readers(e.Detail)
 	case p.protection.Enveloped != nil:
 		e.Detail["cipher"] = p.protection.Enveloped.Cipher.String() // its author's choice
+		if !p.relied.LastKnown.IsZero() {
+			e.Detail["last-known-good"] = p.relied.LastKnown.UTC().Format(time.RFC3339)
+		}
+		if len(p.relied.Unknown) > 0 {
+			e.Detail["revocation-unknown"] = addresses(p.relied.Unknown)
+		}
 	}
 	if p.signer != policy.ByNobody && !refused {
 		e.Detail["signer"] = p.signer.String()

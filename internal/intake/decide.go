@@ -117,7 +117,9 @@ func (in *Intake) uncovered(ctx context.Context, p *passage) ([]policy.Problem, 
 	}
 	if p.path != policy.Submission {
 		in.soften(p.label, must)
-		return problem(in.o.Gateway.CoversEach(p.protection, must))
+		var err error
+		p.relied, err = in.o.Gateway.CoversEach(p.protection, must)
+		return problem(err)
 	}
 	may, err := in.mentioned(ctx, p)
 	if err != nil {
@@ -125,7 +127,8 @@ func (in *Intake) uncovered(ctx context.Context, p *passage) ([]policy.Problem, 
 	}
 	must = append(must, candidate(p.sender))
 	in.soften(p.label, must, may)
-	problems, err := problem(in.o.Gateway.Covers(p.protection, must, may))
+	p.relied, err = in.o.Gateway.Covers(p.protection, must, may)
+	problems, err := problem(err)
 	if err == nil && len(problems) > 0 && !problems[0].Temporary {
 		problems = append(problems, in.tooMany(ctx, p, append(must, may...))...)
 	}

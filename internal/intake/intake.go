@@ -38,9 +38,9 @@ type Sealer interface {
 	Choose(c smime.Candidate) (smime.Usable, error)
 	Labels(raw []byte, x *message.Index) smime.Labels
 	Inspect(raw []byte, x *message.Index) smime.Protection
-	Covers(p smime.Protection, must, may []smime.Candidate) error
+	Covers(p smime.Protection, must, may []smime.Candidate) (smime.Relied, error)
 	Readers(p smime.Protection, people []smime.Candidate) []mail.Address
-	CoversEach(p smime.Protection, must []smime.Candidate) error
+	CoversEach(p smime.Protection, must []smime.Candidate) (smime.Relied, error)
 	Seal(raw []byte, x *message.Index, o smime.SealOptions) ([]byte, error)
 	Verify(raw []byte, x *message.Index) smime.SignatureResult
 	HasOwn(a mail.Address) bool
@@ -185,6 +185,7 @@ type passage struct {
 	decision   policy.Decision
 	usable     map[string]smime.Usable // whom Seal encrypts to, by mailbox.key
 	envelopes  []envelope              // the copies to be sealed
+	relied     smime.Relied            // of what came encrypted
 	signer     policy.Signer           // whose key signs by rule
 	signedFor  mail.Address            // the author, where somebody signs
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,10 +22,11 @@ type lists struct {
 	log     *slog.Logger
 	answers *answers
 
-	mu     sync.Mutex
-	files  map[string]*listFile      // by path, guarded by mu
-	index  map[string][]*revocations // by issuer, newest first; the slices never change; guarded by mu
-	failed map[string]string         // the complaint last logged for a path, guarded by mu
+	mu      sync.Mutex
+	files   map[string]*listFile      // by path, guarded by mu
+	index   map[string][]*revocations // by issuer, newest first; the slices never change; guarded by mu
+	failed  map[string]string         // the complaint last logged for a path, guarded by mu
+	skipped map[string]bool           // what is in the folders and is no file, guarded by mu
 }
 
 // listFile is one file as last seen.
@@ -55,9 +57,10 @@ func openLists(paths []string, log *slog.Logger, a *answers) (*lists, error) {
 	return l, nil
 }
 
-// expand turns folders into the files in them.
+// expand turns folders into the files in them. The caller holds mu, or is alone.
 func (l *lists) expand() []string {
 	var out []string
+	skipped := map[string]bool{}
 	for _, p := range l.paths {
 		if st, err := os.Stat(p); err == nil && !st.IsDir() {
 			out = append(out, p)
@@ -69,12 +72,32 @@ func (l *lists) expand() []string {
 			continue
 		}
 		for _, e := range entries {
-			if e.Type().IsRegular() && e.Name()[0] != '.' {
-				out = append(out, filepath.Join(p, e.Name()))
+			switch path := filepath.Join(p, e.Name()); {
+			case e.Name()[0] == '.', e.IsDir():
+			case e.Type().IsRegular():
+				out = append(out, path)
+			default:
+				l.passOver(path, e.Type())
+				skipped[path] = true
 			}
 		}
 	}
+	l.skipped = skipped
 	return out
+}
+
+// passOver says once of what lies in a folder that it is no file, and is not read: a symbolic link may lead anywhere.
+func (l *lists) passOver(path string, t fs.FileMode) {
+	if !l.skipped[path] {
+		l.log.Warn("in a folder of revocation lists, and not read: it is no regular file", "path", path, "type", t.String())
+	}
+}
+
+// unread is how many things in the configured places cannot be read, or are passed over.
+func (l *lists) unread() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.failed) + len(l.skipped)
 }
 
 // refresh reads what has changed since.
@@ -83,6 +106,7 @@ func (l *lists) refresh() {
 	defer l.mu.Unlock()
 	anew := false
 	present := l.expand()
+	maps.DeleteFunc(l.failed, func(p, _ string) bool { return !slices.Contains(present, p) })
 	for _, p := range present {
 		changed, err := l.load(p)
 		anew = anew || changed

@@ -11,6 +11,8 @@ type Health struct {
 	// when that was tried last, within twice Options.Refresh: what is in use is tried that
 	// often, and what one stranger's certificate named is forgotten.
 	Failing int
+	// Unread is how many configured files, and things in configured folders, cannot be read or are no files.
+	Unread int
 }
 
 // Health looks at what is at hand. It asks nobody.
@@ -27,6 +29,7 @@ func (v *Verifier) Health() Health {
 		}
 	}
 	v.lists.each(consider)
+	h.Unread = v.lists.unread()
 	if v.remote != nil {
 		h.Failing = v.remote.each(consider)
 	}

@@ -47,11 +47,7 @@ func (s status) worse(t status) bool {
 // byResponder asks the OCSP responders that the certificate names.
 func (k *check) byResponder(path []*x509.Certificate, i, nested int, online bool) status {
 	var best status
-	urls := path[i].OCSPServer
-	for _, url := range urls[:min(len(urls), maxPerCert)] {
-		if err := k.v.remote.fetch.Allowed(url); err != nil {
-			continue
-		}
+	for _, url := range k.v.remote.allowed(path[i].OCSPServer) {
 		e, r := k.v.remote.atHand(url, path[i:])
 		if r != nil {
 			if s := k.byResponse(r, url, path, i, nested); best.worse(s) || s.state == revoked {
@@ -160,13 +156,9 @@ func (k *check) knownIssuer(c *x509.Certificate) (*x509.Certificate, error) {
 // askIssuer fetches what c names as its issuer's certificates, if they are not at hand or
 // again says so. An error beside certificates means that there may be newer ones.
 func (k *check) askIssuer(c *x509.Certificate, again bool) (certs []*x509.Certificate, err error) {
-	urls := c.IssuingCertificateURL
-	for _, url := range urls[:min(len(urls), maxPerCert)] {
-		if k.v.remote.fetch.Allowed(url) != nil {
-			continue
-		}
+	for _, url := range k.v.remote.allowed(c.IssuingCertificateURL) {
 		var got []*x509.Certificate
-		if got, err = k.v.remote.issuer(k.context(), url, again); len(got) > 0 {
+		if got, err = k.v.remote.issuer(k.context(), url, again, k.q.Purpose); len(got) > 0 {
 			k.fetchedFrom = append(k.fetchedFrom, url)
 			return got, err
 		}

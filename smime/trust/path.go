@@ -258,6 +258,29 @@ func (k *check) tryPaths() (why, err error) {
 	return why, err
 }
 
+// morePaths are those that hold and are not among k.paths: by what came with the message, which what is remembered
+// of the certificate leaves out; and, online, by what its issuer publishes now.
+func (k *check) morePaths(online bool) []validPath {
+	k.fleeting = true
+	before := k.paths
+	if online {
+		if k.v.remote == nil {
+			return nil
+		}
+		certs, _ := k.askIssuer(k.c, true)
+		for _, c := range certs {
+			k.builder().take(c)
+		}
+	}
+	k.paths = nil
+	_, _ = k.tryPaths()
+	found := k.paths
+	k.paths = before
+	return slices.DeleteFunc(found, func(p validPath) bool {
+		return slices.ContainsFunc(before, func(b validPath) bool { return slices.EqualFunc(b.path, p.path, (*x509.Certificate).Equal) })
+	})
+}
+
 // rules are those for a path to its anchor.
 func (k *check) rules(path []*x509.Certificate) rules {
 	r := rules{now: k.now, mail: true, minBits: k.v.o.MinRSABits, policy: k.policy}

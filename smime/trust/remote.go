@@ -35,8 +35,9 @@ const (
 	maxWait     = 20 * time.Second // for all that one check fetches
 	maxRemote   = 10_000           // lists, and responses, kept in memory; beyond it all are forgotten
 	maxPerCert  = 4                // addresses of one certificate that are asked
+	maxNamed    = 100              // addresses of one certificate that are looked at
 	maxRefresh  = 500              // responses renewed in one round
-	maxStrange  = 30               // issuer certificates fetched in a minute, for certificates of which nothing is known yet
+	maxStrange  = 30               // issuer certificates fetched from one host in a minute for one purpose, for certificates of which nothing is known yet
 	maxCertSize = 64 << 10
 )
 
@@ -55,7 +56,7 @@ type remote struct {
 	issuers   map[string]*remoteIssuer   // by URL, guarded by mu
 	silent    map[string]time.Time       // hosts that did not answer in time, and when; guarded by mu
 	minute    time.Time                  // that strange counts, guarded by mu
-	strange   int                        // guarded by mu
+	strange   map[string]int             // by host and purpose, guarded by mu
 }
 
 func newRemote(o *Options, a *answers) *remote {
@@ -65,7 +66,7 @@ func newRemote(o *Options, a *answers) *remote {
 	m := &remote{
 		fetch: o.Fetch, cache: o.Cache, log: o.Log, now: o.Now, refresh: o.Refresh, answers: a,
 		lists: map[string]*remoteList{}, responses: map[string]*remoteResponse{}, issuers: map[string]*remoteIssuer{},
-		silent: map[string]time.Time{},
+		silent: map[string]time.Time{}, strange: map[string]int{},
 	}
 	if m.refresh <= 0 {
 		m.refresh = time.Hour
@@ -87,6 +88,17 @@ func remoteEntry[T any](m *remote, in map[string]*T, key string) *T {
 		in[key] = e
 	}
 	return e
+}
+
+// allowed are the addresses that may be asked, the first maxPerCert of them: others, LDAP's perhaps, may stand before.
+func (m *remote) allowed(urls []string) []string {
+	var out []string
+	for _, u := range urls[:min(len(urls), maxNamed)] {
+		if m.fetch.Allowed(u) == nil && len(out) < maxPerCert {
+			out = append(out, u)
+		}
+	}
+	return out
 }
 
 // get and post ask, unless the host kept somebody waiting just now: a message to many
@@ -343,11 +355,12 @@ type remoteIssuer struct {
 	tried  attempt
 	der    []byte
 	certs  []*x509.Certificate
+	proven bool // certificates from there were once part of a path that holds
 }
 
 // issuer returns the certificates of a caIssuers address (RFC 5280, section 4.2.2.1). They are
 // fetched if none are at hand, or if again says that those do not help.
-func (m *remote) issuer(ctx context.Context, url string, again bool) ([]*x509.Certificate, error) {
+func (m *remote) issuer(ctx context.Context, url string, again bool, p Purpose) ([]*x509.Certificate, error) {
 	if err := m.fetch.Allowed(url); err != nil {
 		return nil, err
 	}
@@ -357,12 +370,12 @@ func (m *remote) issuer(ctx context.Context, url string, again bool) ([]*x509.Ce
 	if !e.loaded {
 		e.loaded = true
 		if certs, err := parseIssuers(m.load("issuer " + url)); err == nil {
-			e.certs = certs
+			e.certs, e.proven = certs, true
 		}
 	}
 	now := m.now()
 	if (again || e.certs == nil) && now.Sub(e.tried.at) >= backoff {
-		if !m.admit(now) {
+		if !e.proven && !m.admit(now, url, p) {
 			return e.certs, errors.New("too many unknown issuers to ask for")
 		}
 		der, err := m.get(ctx, url, maxCertSize)
@@ -379,15 +392,22 @@ func (m *remote) issuer(ctx context.Context, url string, again bool) ([]*x509.Ce
 	return e.certs, e.tried.err
 }
 
-// admit counts what is fetched for strangers.
-func (m *remote) admit(now time.Time) bool {
+// admit counts what is fetched for strangers: by host, so that who names many addresses of one keeps nobody from the
+// others, and by purpose, so that signed mail from anywhere keeps nobody from encrypting.
+func (m *remote) admit(now time.Time, address string, p Purpose) bool {
+	host := address
+	if u, err := url.Parse(address); err == nil {
+		host = u.Host
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if now.Sub(m.minute) >= time.Minute {
-		m.minute, m.strange = now, 0
+		m.minute = now
+		clear(m.strange)
 	}
-	m.strange++
-	return m.strange <= maxStrange
+	key := p.String() + " " + host
+	m.strange[key]++
+	return m.strange[key] <= maxStrange
 }
 
 // keepIssuers saves what was fetched from the addresses, since one of them is in a path that holds.
@@ -396,7 +416,7 @@ func (m *remote) keepIssuers(urls []string) {
 		e := remoteEntry(m, m.issuers, url)
 		e.mu.Lock()
 		der := e.der
-		e.der = nil
+		e.der, e.proven = nil, true
 		e.mu.Unlock()
 		if der != nil {
 			m.save("issuer "+url, der)

@@ -38,31 +38,65 @@ type Evidence struct {
 // certificate, too, which may be revoked by a list that another has signed.
 const maxNested = 4
 
+// outcome is how the revocation of a path came out.
+type outcome uint8
+
+const (
+	holds outcome = iota
+	notKnown
+	authorityRevoked
+	leafRevoked
+)
+
 // revocation looks every certificate of the path up but the anchor's; of the paths the
-// first that holds counts. If any says that the leaf is revoked, it is.
+// first that holds counts. If any says that the leaf is revoked, it is. If an authority of
+// each is revoked, other paths are looked for: it may have got another certificate since.
 func (k *check) revocation() bool {
-	var first func() bool
-	for _, p := range k.paths {
-		fail, leaf := k.revocationOf(p)
-		if fail == nil {
-			return true
+	best := k.paths[0]
+	first, how := k.revocationOn(k.paths)
+	for _, online := range []bool{false, true} {
+		if how != authorityRevoked {
+			break
 		}
-		if leaf {
-			return fail()
+		more := k.morePaths(online)
+		if fail, h := k.revocationOn(more); len(more) > 0 && h != authorityRevoked {
+			first, how, best = fail, h, more[0]
+		}
+		k.paths = append(k.paths, more...)
+	}
+	if how == holds {
+		return true
+	}
+	if how != leafRevoked {
+		k.choose(best)
+	}
+	return first()
+}
+
+// revocationOn takes the step on paths until one holds or says that the leaf is revoked. Otherwise first is why the first
+// of them fails, and authorityRevoked means that all of them have a revoked authority.
+func (k *check) revocationOn(paths []validPath) (first func() bool, how outcome) {
+	how = authorityRevoked
+	for _, p := range paths {
+		fail, h := k.revocationOf(p)
+		if h == holds || h == leafRevoked {
+			return fail, h
+		}
+		if h == notKnown {
+			how = notKnown
 		}
 		if first == nil {
 			first = fail
 		}
 	}
-	k.choose(k.paths[0])
-	return first()
+	return first, how
 }
 
-// revocationOf takes the step for one path, or returns how it fails, and whether
-// because the leaf itself is revoked.
-func (k *check) revocationOf(p validPath) (fail func() bool, leaf bool) {
+// revocationOf takes the step for one path, or returns how it fails.
+func (k *check) revocationOf(p validPath) (fail func() bool, how outcome) {
 	var known []string
 	var evidence []Evidence
+	unknown := false
 	for i, c := range p.path[:len(p.path)-1] {
 		s := k.status(p.path, i, 0)
 		words := nameOf(c) + ": " + s.words
@@ -70,11 +104,15 @@ func (k *check) revocationOf(p validPath) (fail func() bool, leaf bool) {
 		case s.state == good:
 			evidence = append(evidence, s.from)
 		case s.state == revoked:
-			return func() bool { k.choose(p); return k.fail(Revoked, "revocation", "%s", words) }, i == 0
+			how = authorityRevoked
+			if i == 0 {
+				how = leafRevoked
+			}
+			return func() bool { k.choose(p); return k.fail(Revoked, "revocation", "%s", words) }, how
 		case k.q.Soft || s.state == unheard && !k.v.o.RequireCRL:
-			words = nameOf(c) + ": not known: " + s.words
+			words, unknown = nameOf(c)+": not known: "+s.words, true
 		default:
-			return func() bool { return k.fail(Stale, "revocation", "%s", words) }, false
+			return func() bool { return k.fail(Stale, "revocation", "%s", words) }, notKnown
 		}
 		known = append(known, words)
 	}
@@ -82,8 +120,9 @@ func (k *check) revocationOf(p validPath) (fail func() bool, leaf bool) {
 		known = append(known, "an anchor cannot be revoked")
 	}
 	k.choose(p)
-	k.r.Evidence = evidence
-	return nil, !k.ok("revocation", "%s", strings.Join(known, "; "))
+	k.r.Evidence, k.r.Unknown = evidence, unknown
+	k.ok("revocation", "%s", strings.Join(known, "; "))
+	return nil, holds
 }
 
 // byLists is RFC 5280, section 6.3.3, over the lists at hand, with two departures. Delta
@@ -158,7 +197,11 @@ func (l *lookup) candidates(p *point, issuer name) []*revocations {
 	}
 	out = slices.Clone(out)
 	urls := p.urls()
-	for _, url := range urls[:min(len(urls), maxPerCert)] {
+	usable := l.k.v.remote.allowed(urls)
+	if len(usable) == 0 && len(urls) > 0 && l.online {
+		l.doubt("the revocation list " + urls[0] + " cannot be fetched: " + l.k.v.remote.fetch.Allowed(urls[0]).Error())
+	}
+	for _, url := range usable {
 		online := l.online && l.covered != allReasons
 		rs, err := l.k.v.remote.list(l.k.context(), url, online)
 		if err != nil && online {

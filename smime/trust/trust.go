@@ -98,7 +98,10 @@ type Result struct {
 	Anchor   *x509.Certificate   // the last of Path
 	Policies []string            // object identifiers under which the path holds, in the anchor's words
 	Evidence []Evidence          // where what is known about revocation came from, by certificate of the path
-	Steps    []Step
+	// Unknown: nothing reliable is known about the revocation of a certificate of Path. It passed
+	// because the query is soft, or because its issuer is one of whom no list is demanded.
+	Unknown bool
+	Steps   []Step
 }
 
 // Options of a Verifier.
