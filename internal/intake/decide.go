@@ -34,7 +34,10 @@ func (in *Intake) judge(ctx context.Context, p *passage) error {
 		}
 		known = true
 	}
-	p.facts = policy.Facts{Path: p.path, Label: p.label, Recipients: p.recipients()}
+	p.facts = policy.Facts{Path: p.path, Label: p.label}
+	if in.o.Policy.NeedsRecipients(p.label) {
+		p.facts.Recipients = p.recipients()
+	}
 	if p.path == policy.Submission {
 		p.facts.Department = p.author().Domain
 	}

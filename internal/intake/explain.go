@@ -161,6 +161,7 @@ func (in *Intake) explainReaders(p *passage) []Reader {
 	if len(p.mailboxes) > 0 && p.index != nil {
 		blind = p.blind()
 	}
+	recipients := p.recipients()
 	for i, m := range p.mailboxes {
 		r := Reader{Role: "recipient", Destination: policy.Here, Blind: i < len(blind) && blind[i]}
 		if m.way != "" {
@@ -169,8 +170,8 @@ func (in *Intake) explainReaders(p *passage) []Reader {
 		for _, a := range m.via {
 			r.Via = append(r.Via, a.String())
 		}
-		if i < len(p.facts.Recipients) {
-			r.Demand = in.o.Policy.DemandFor(p.label, p.facts.Recipients[i]).String()
+		if p.classified {
+			r.Demand = in.o.Policy.DemandFor(p.label, recipients[i]).String()
 		}
 		in.explainCertificate(&r, m.entry, p.demand)
 		out = append(out, r)

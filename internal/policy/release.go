@@ -97,6 +97,14 @@ func (p *Policy) NeedsClearance(l mail.Label) bool {
 	})
 }
 
+// NeedsRecipients says whether some rule can hold for mail with the label, so that the
+// caller may spare itself naming the recipients in the facts.
+func (p *Policy) NeedsRecipients(l mail.Label) bool {
+	return slices.ContainsFunc(p.release, func(r ReleaseRule) bool {
+		return (l != "" || r.Clearance != BelowClearance) && (len(r.Labels) == 0 || slices.Contains(r.Labels, l))
+	})
+}
+
 // Cipher is how strongly mail must be encrypted at least.
 type Cipher uint8
 

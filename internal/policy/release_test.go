@@ -63,6 +63,10 @@ func TestRelease(t *testing.T) {
 	if d := p.Decide(f); d.Action != Refuse || d.Text() != "RESTRICTED mail may not be sent to a; RESTRICTED mail may not be sent to d" || p.NeedsReaders(f) != NoReaders {
 		t.Errorf("%+v", d)
 	}
+	d := newPolicy(t)
+	if d.NeedsRecipients("") || !d.NeedsRecipients(mail.Unclassified) || !p.NeedsRecipients("") {
+		t.Error("NeedsRecipients")
+	}
 	if !p.NeedsClearance(mail.Restricted) || p.NeedsClearance("") {
 		t.Error("NeedsClearance")
 	}
