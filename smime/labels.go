@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
 	"cmmpd/smime/cms"
 )
@@ -13,16 +14,23 @@ import (
 type Labels struct {
 	Labels []cms.SecurityLabel // of every signer of every signature
 	// Unreadable counts what names a security label and cannot be read: a label, signed
-	// attributes, a damaged SignedData; and signatures beyond those that are looked at.
+	// attributes, a damaged SignedData; and structures beyond those that are looked at.
 	Unreadable int
 	Headers    []message.Header // of the entities that are signed, where header protection may repeat fields
+	Entities   []Entity         // what stands within structures: opaque signatures, compressed data
+}
+
+// Entity is a MIME entity that was unpacked from a message.
+type Entity struct {
+	Raw   []byte
+	Index *message.Index // of Raw
 }
 
 // The bounds of what Labels looks at.
 const (
 	maxLabelled   = 32       // CMS structures
 	maxLabelDepth = 8        // structures within structures
-	maxUnpacked   = 16 << 20 // bytes of one compressed structure
+	maxUnpacked   = 16 << 20 // bytes of all compressed structures of a message
 )
 
 // Labels reads the ESS security labels (RFC 2634, section 3; RFC 5035) of all signatures
@@ -30,7 +38,7 @@ const (
 // has added its footer, or around a message that is forwarded. What is encrypted is not
 // looked into.
 func (g *Gateway) Labels(raw []byte, x *message.Index) Labels {
-	w := labelWalk{left: maxLabelled}
+	w := labelWalk{left: maxLabelled, room: maxUnpacked}
 	w.part(raw, x.Root, 0)
 	return w.found
 }
@@ -39,6 +47,7 @@ func (g *Gateway) Labels(raw []byte, x *message.Index) Labels {
 type labelWalk struct {
 	found Labels
 	left  int // structures that are still looked at
+	room  int // bytes that are still unpacked
 }
 
 func (w *labelWalk) part(raw []byte, p *message.Part, depth int) {
@@ -86,9 +95,27 @@ func (w *labelWalk) cms(der []byte, depth int) {
 			w.damaged(s.Content) // of a form that mail does not have
 		}
 	case cms.CompressedData:
-		if id, content, err := cms.Decompress(der, cms.Limits{Size: maxUnpacked}); err == nil && id == cms.Data {
-			w.within(content, depth, false)
+		w.compressed(der, depth)
+	}
+}
+
+// compressed looks into compressed data. One that cannot be unpacked ends that: a small
+// message must not take much time.
+func (w *labelWalk) compressed(der []byte, depth int) {
+	if w.room <= 0 {
+		w.found.Unreadable++
+		return
+	}
+	id, content, err := cms.Decompress(der, cms.Limits{Size: w.room})
+	if err != nil {
+		w.room = 0
+		if mail.KindOf(err) == mail.TooLarge {
+			w.found.Unreadable++
 		}
+		return
+	}
+	if w.room -= len(content); id == cms.Data {
+		w.within(content, depth, false)
 	}
 }
 
@@ -98,6 +125,7 @@ func (w *labelWalk) within(content []byte, depth int, signed bool) {
 	if signed {
 		w.header(content, x.Root)
 	}
+	w.found.Entities = append(w.found.Entities, Entity{content, x})
 	w.part(content, x.Root, depth+1)
 }
 

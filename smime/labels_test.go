@@ -91,6 +91,22 @@ func TestLabelsWithin(t *testing.T) {
 	}
 }
 
+// A small message does not make much work: what all its compressed parts hold is bounded, and what stands beyond that
+// counts as a label that cannot be read.
+func TestLabelsUnpackLittle(t *testing.T) {
+	w := newSmallWorld(t)
+	bomb := w.compress("Content-Type: text/plain\r\n\r\n" + strings.Repeat("0", maxUnpacked/2))
+	many := "Content-Type: multipart/mixed; boundary=x\r\n\r\n" + strings.Repeat("--x\r\n"+bomb+"\r\n", 5) + "--x--\r\n"
+	got := w.gw.Labels([]byte(many), parse([]byte(many)))
+	unpacked := 0
+	for _, e := range got.Entities {
+		unpacked += len(e.Raw)
+	}
+	if unpacked > maxUnpacked || len(got.Entities) == 0 || got.Unreadable != 5-len(got.Entities) {
+		t.Errorf("of %d bytes %d were made; %d are unreadable", len(many), unpacked, got.Unreadable)
+	}
+}
+
 func FuzzLabels(f *testing.F) {
 	w := newSmallWorld(f)
 	carol := w.people["carol"]

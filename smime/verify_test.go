@@ -2,10 +2,8 @@ package smime
 
 import (
 	"bytes"
-	"compress/zlib"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/asn1"
 	"math/big"
 	"strings"
 	"testing"
@@ -259,34 +257,7 @@ func TestOpenUnverified(t *testing.T) {
 func TestOpenCompressed(t *testing.T) {
 	w := newSmallWorld(t)
 	carol := w.people["carol"]
-	compress := func(entity string) string {
-		var b bytes.Buffer
-		z := zlib.NewWriter(&b)
-		if _, err := z.Write([]byte(entity)); err != nil {
-			t.Fatal(err)
-		}
-		w.must(z.Close())
-		der, err := asn1.Marshal(struct {
-			Type    asn1.ObjectIdentifier
-			Content any `asn1:"explicit,tag:0"`
-		}{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 1, 9}, struct {
-			Version   int
-			Algorithm struct{ ID asn1.ObjectIdentifier }
-			Encap     struct {
-				Type    asn1.ObjectIdentifier
-				Content []byte `asn1:"explicit,tag:0"`
-			}
-		}{
-			0,
-			struct{ ID asn1.ObjectIdentifier }{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 3, 8}},
-			struct {
-				Type    asn1.ObjectIdentifier
-				Content []byte `asn1:"explicit,tag:0"`
-			}{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}, b.Bytes()},
-		}})
-		w.must(err)
-		return "Content-Type: application/pkcs7-mime; smime-type=compressed-data; name=smime.p7z\r\nContent-Transfer-Encoding: base64\r\n\r\n" + string(appendBase64(nil, der))
-	}
+	compress := w.compress
 	opaque := func(entity string) string {
 		der, err := cms.Sign(nil, false, []cms.SignerSpec{{Cert: carol.Cert, Key: carol.Key}}, cms.SignOptions{}, []byte(entity))
 		w.must(err)

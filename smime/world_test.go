@@ -2,8 +2,10 @@ package smime
 
 import (
 	"bytes"
+	"compress/zlib"
 	"crypto"
 	"crypto/x509"
+	"encoding/asn1"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -221,4 +223,35 @@ func appendBase64(out, b []byte) []byte {
 	copy(out[at+size-len(b):], b)
 	e.inPlace(out[at:], len(b))
 	return out
+}
+
+// compress is an entity as compressed data (RFC 8551, section 3.6).
+func (w *world) compress(entity string) string {
+	w.t.Helper()
+	var b bytes.Buffer
+	z := zlib.NewWriter(&b)
+	if _, err := z.Write([]byte(entity)); err != nil {
+		w.t.Fatal(err)
+	}
+	w.must(z.Close())
+	der, err := asn1.Marshal(struct {
+		Type    asn1.ObjectIdentifier
+		Content any `asn1:"explicit,tag:0"`
+	}{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 1, 9}, struct {
+		Version   int
+		Algorithm struct{ ID asn1.ObjectIdentifier }
+		Encap     struct {
+			Type    asn1.ObjectIdentifier
+			Content []byte `asn1:"explicit,tag:0"`
+		}
+	}{
+		0,
+		struct{ ID asn1.ObjectIdentifier }{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 3, 8}},
+		struct {
+			Type    asn1.ObjectIdentifier
+			Content []byte `asn1:"explicit,tag:0"`
+		}{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}, b.Bytes()},
+	}})
+	w.must(err)
+	return "Content-Type: application/pkcs7-mime; smime-type=compressed-data; name=smime.p7z\r\nContent-Transfer-Encoding: base64\r\n\r\n" + string(appendBase64(nil, der))
 }

@@ -60,6 +60,9 @@ func (in *Intake) signals(p *passage) policy.Signals {
 	}
 	if in.o.Policy.ReadsContent() {
 		s.Texts = texts(p.index, p.text)
+		for _, e := range found.Entities {
+			s.Texts = append(s.Texts, texts(e.Index, e.Raw)...)
+		}
 	}
 	return s
 }
