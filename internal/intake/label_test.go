@@ -113,6 +113,19 @@ func TestLabelInSignedHeader(t *testing.T) {
 	w.refused(err, mail.Refused, "CONFIDENTIAL")
 }
 
+// Content rules read what an opaque signature or compressed data hold.
+func TestContentWithinStructures(t *testing.T) {
+	w := newWorld(t)
+	id := w.people["alice"]
+	der, err := cms.Sign(nil, false, []cms.SignerSpec{{Cert: id.Cert, Key: id.Key}}, cms.SignOptions{}, []byte("Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n"+base64.StdEncoding.EncodeToString([]byte("Mr Chan, A123456(3)"))+"\r\n"))
+	w.must(err)
+	_, err = w.submit("alice", "bob", "From: alice@works.gov.example\nSubject: x\nContent-Type: application/pkcs7-mime; smime-type=signed-data\nContent-Transfer-Encoding: base64\n\n"+base64Lines(der))
+	w.must(err)
+	if l := w.last().Bodies[0].Label; l != mail.Restricted {
+		t.Errorf("an identity card's number in an opaque signature: %q", l)
+	}
+}
+
 func TestSIOLabelWithin(t *testing.T) {
 	p, err := policy.New(policy.Options{})
 	if err != nil {
@@ -186,6 +199,8 @@ func TestLabelIsWritten(t *testing.T) {
 	if !strings.Contains(got, "\r\n"+sio) || strings.Count(got, "SIO-Label") != 1 || !strings.HasPrefix(got, "Received: ") {
 		t.Errorf("restricted: %s", got)
 	}
+	ours := got[strings.Index(got, sio):]
+	ours, _, _ = strings.Cut(ours, "\"\r\n")
 	h := message.ParseHeader([]byte(got), message.Limits{})
 	if l, source := w.in.o.Policy.Classify(policy.Signals{SIOLabel: h.All("SIO-Label")}); l != mail.Restricted || source != policy.FromSIOLabel {
 		t.Errorf("what is written is read as %q from %q", l, source)
@@ -201,6 +216,11 @@ func TestLabelIsWritten(t *testing.T) {
 	}
 	if got := send("SIO-Label: marking=\"UNCLASSIFIED\"\nSubject: [RESTRICTED] x\n\nbody\n"); strings.Contains(got, "UNCLASSIFIED") || strings.Count(got, sio) != 1 {
 		t.Errorf("the author's own says less: %s", got)
+	}
+	long := "SIO-Label: marking=\"UNCLASSIFIED\"; x=\""
+	long += strings.Repeat("x", len(ours)-len(long)) + "\"\n"
+	if got := send(long + "Subject: [RESTRICTED] x\n\nbody\n"); strings.Contains(got, "UNCLASSIFIED") || strings.Count(got, sio) != 1 {
+		t.Errorf("the author's own says less, at the same length: %s", got)
 	}
 	if _, err := w.receive("bob", "From: x@example.org\nSubject: [RESTRICTED] x\n\nbody\n"); err != nil || bytes.Contains(w.last().Bodies[0].Data, []byte("SIO-Label")) {
 		t.Errorf("what is not ours is marked: %v", err)

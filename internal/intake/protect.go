@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -107,7 +108,7 @@ func (in *Intake) mark(p *passage) {
 		return
 	}
 	m := in.marking(p.label)
-	if marked := m.Mark(p.text, in.o.Message); len(marked) != len(p.text) {
+	if marked := m.Mark(p.text, in.o.Message); !bytes.Equal(marked, p.text) {
 		p.text, p.header, p.index = marked, message.ParseHeader(marked, in.o.Message), message.Parse(marked, in.o.Message)
 	}
 }
