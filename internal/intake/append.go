@@ -122,7 +122,7 @@ func (in *Intake) judgeOwn(ctx context.Context, who *mail.Principal, acct mail.A
 // under its Message-ID counts, too; that had the conversation's label in it, unless they
 // lowered it, so the conversation is not asked again.
 func (in *Intake) classifyOwn(ctx context.Context, p *passage, acct mail.AccountID) error {
-	s := in.signals(p)
+	s, _ := in.signals(p)
 	var own []string
 	if id, ok := messageID(p.header); ok {
 		own = []string{id}

@@ -25,7 +25,7 @@ const (
 
 // classify finds the label.
 func (in *Intake) classify(ctx context.Context, p *passage) error {
-	s := in.signals(p)
+	s, signed := in.signals(p)
 	ids := thread(p.header)
 	if len(ids) > 0 {
 		for _, a := range in.threadAccounts(p) {
@@ -36,15 +36,17 @@ func (in *Intake) classify(ctx context.Context, p *passage) error {
 			s.Thread = append(s.Thread, labels...)
 		}
 	}
-	in.lower(p, &s)
+	if err := in.lower(p, &s, signed); err != nil {
+		return err
+	}
 	p.signals = s
 	p.label, p.source = in.o.Policy.Classify(s)
 	p.classified = true
 	return nil
 }
 
-// signals are what the message itself says of its label.
-func (in *Intake) signals(p *passage) policy.Signals {
+// signals are what the message itself says of its label, and the headers within its signatures.
+func (in *Intake) signals(p *passage) (policy.Signals, []message.Header) {
 	s := signals(p.header)
 	found := in.o.Gateway.Labels(p.text, p.index)
 	s.Signed.Unreadable = found.Unreadable
@@ -64,7 +66,7 @@ func (in *Intake) signals(p *passage) policy.Signals {
 			s.Texts = append(s.Texts, texts(e.Index, e.Raw)...)
 		}
 	}
-	return s
+	return s, found.Headers
 }
 
 func securityLabel(l *cms.SecurityLabel) policy.SecurityLabel {

@@ -13,15 +13,20 @@ import (
 )
 
 // request reads what the author of a submission asks for: a weaker label than that of
-// the conversation. Who may not is refused, whether or not there is something to lower.
+// the conversation. Who may not is refused, whether or not there is something to lower; but
+// their subject may well be about [Lower Albert Road: works].
 func (in *Intake) request(p *passage, h message.Header) error {
-	asked, err := in.o.Policy.Lowering(readings(h, policy.LowerField), readings(h, "Subject"))
+	fields := readings(h, policy.LowerField)
+	asked, err := in.o.Policy.Lowering(fields, readings(h, "Subject"))
+	may := slices.ContainsFunc(in.o.Lowerers, p.env.Sender.HasRole)
 	switch {
+	case !may && len(fields) == 0 && (errors.Is(err, policy.ErrNoSuchLabel) || errors.Is(err, policy.ErrNotFirst)):
+		return nil
 	case err != nil:
 		return mail.E(mail.Refused, err.Error(), nil)
 	case asked == nil:
 		return nil
-	case !slices.ContainsFunc(in.o.Lowerers, p.env.Sender.HasRole):
+	case !may:
 		if p.asks {
 			return mail.E(mail.Refused, notYours, nil)
 		}
@@ -36,10 +41,24 @@ func (in *Intake) request(p *passage, h message.Header) error {
 
 const notYours = "you may not lower the label of a conversation; send the message without the request"
 
+// repeated says whether a header that is signed asks for it, too. From there it cannot be taken out.
+func (in *Intake) repeated(signed []message.Header) bool {
+	return slices.ContainsFunc(signed, func(h message.Header) bool {
+		asked, err := in.o.Policy.Lowering(readings(h, policy.LowerField), readings(h, "Subject"))
+		return asked != nil || err != nil
+	})
+}
+
+const signedRequest = "your mail program has signed the request to lower the label along with the message, and it would leave: send the message unsigned"
+
 // lower does what was asked for to what the conversation says: nothing else becomes less.
-func (in *Intake) lower(p *passage, s *policy.Signals) {
+// signed are the headers within signatures.
+func (in *Intake) lower(p *passage, s *policy.Signals, signed []message.Header) error {
 	if p.asked == nil {
-		return
+		return nil
+	}
+	if in.repeated(signed) {
+		return mail.E(mail.Refused, signedRequest, nil)
 	}
 	s.Lowered = p.asked.Label
 	labels := in.o.Policy.Labels()
@@ -48,6 +67,7 @@ func (in *Intake) lower(p *passage, s *policy.Signals) {
 			p.floor, s.Thread[i] = labels.Stronger(p.floor, l), s.Lowered
 		}
 	}
+	return nil
 }
 
 // onRecord does commit. If the message lowers a label, that is on record before and its

@@ -20,6 +20,20 @@ func (w *world) conversation(header string) error {
 	return err
 }
 
+// A tag that somebody else wrote asks for nothing in the answer of one who may, and keeps nobody from answering.
+func TestLoweringByOthers(t *testing.T) {
+	w := newWorld(t)
+	for _, subject := range []string{"Re: [LOWER UNCLASSIFIED: planted] x", "Re: [Lower Albert Road: works]", "[Lower Albert Road: works]"} {
+		w.refused(w.conversation("Subject: "+subject+"\n"), mail.Refused, "has no certificate")
+		if _, err := w.submit("bob", "dave", "From: bob@works.gov.example\nSubject: "+subject+"\n\nx\n"); err != nil || !strings.Contains(string(w.last().Bodies[0].Data), subject) {
+			t.Errorf("%q: %v", subject, err)
+		}
+		w.shelf.got = nil
+	}
+	w.lowerer()
+	w.refused(w.conversation("Subject: Re: [LOWER UNCLASSIFIED: planted] x\n"), mail.Refused, "put it first")
+}
+
 // lowerer lets alice lower labels, and gives acts a log.
 func (w *world) lowerer() *audit.Log {
 	w.t.Helper()
@@ -46,20 +60,25 @@ func TestLowering(t *testing.T) {
 	}
 	log := w.lowerer()
 	for header, want := range map[string]string{
-		"X-Classification-Lower: restricted\nSubject: Re: x\n":                                  "gives no reason",
-		"X-Classification-Lower: harmless; reason=\"it is\"\nSubject: x\n":                      "does not name one label",
-		field + "X-Classification-Lower: unclassified; reason=\"published on Monday\"\n":        "asks twice",
-		"Subject: Re: [LOWER RESTRICTED] x\n":                                                   "gives no reason",
+		"X-Classification-Lower: restricted\nSubject: Re: x\n":                           "gives no reason",
+		"X-Classification-Lower: harmless; reason=\"it is\"\nSubject: x\n":               "does not name one label",
+		field + "X-Classification-Lower: unclassified; reason=\"published on Monday\"\n": "asks twice",
+		"Subject: [LOWER RESTRICTED] Re: x\n":                                            "gives no reason",
+		"Subject: Re: [LOWER RESTRICTED: published on Monday] x\n":                       "behind the mark of a reply", // whoever wrote first could have planted it
+		"Subject: Fwd: x [LOWER RESTRICTED: published on Monday]\n":                      "has no certificate",
+		"Subject: [Lower Albert Road: works] x\n":                                        "does not name one label",
+		"Subject: Re: [Lower Albert Road: works] x\n":                                    "has no certificate",
+		"Subject: [LOWER RESTRICTED: published on Monday] x\nMIME-Version: 1.0\nContent-Type: multipart/signed; protocol=\"application/pkcs7-signature\"; boundary=b\n\n--b\nSubject: [LOWER RESTRICTED: published on Monday] x\nContent-Type: text/plain; hp=clear\n\nx\n--b\nContent-Type: application/pkcs7-signature\n\nx\n--b--\n": "has signed the request",
 		"X-Classification-Lower: restricted; reason=\"published\"\nSubject: [CONFIDENTIAL] x\n": "has no certificate", // what its author says stands
 		"X-Classification-Lower: restricted; reason=\"published\"\nX-Classification: secret\n":  "not carried",
 		"X-Classification-Lower: confidential; reason=\"as it was\"\nSubject: x\n":              "has no certificate",
-		"Subject: [Lower Austria] x\n":                                                          "has no certificate", // asks for nothing
+		"Subject: [Lower Austria] x\n": "has no certificate", // asks for nothing
 	} {
 		w.refused(w.conversation(header), mail.Refused, want)
 	}
 	for i, header := range []string{
 		field,
-		"Subject: Re: [LOWER RESTRICTED: published on Monday] x\n",
+		"Subject: [LOWER RESTRICTED: published on Monday] Re: x\n",
 		"Subject: [Downgrade to restricted: published on Monday] Re: x\n",
 		"Subject: =?utf-8?B?44CQ6ZmN57SaIOmZkOmWse+8mnB1Ymxpc2hlZCBvbiBNb25kYXnjgJE=?= x\n", // 【降級 限閱：published on Monday】
 		field + "Subject: [LOWER RESTRICTED: published on Monday] x\n",

@@ -14,7 +14,8 @@ import (
 //	X-Classification-Lower: restricted; reason="published on Monday"
 //
 // In programs that cannot write a field a tag at the head of the subject asks for the
-// same: [LOWER RESTRICTED: published on Monday], 【降級 限閱：星期一公布】. Neither ever leaves.
+// same: [LOWER RESTRICTED: published on Monday], 【降級 限閱：星期一公布】. It stands before any "Re:":
+// what comes behind that, whoever began the conversation wrote. Neither ever leaves.
 const LowerField = "X-Classification-Lower"
 
 // Lowering is what an author asks for.
@@ -34,6 +35,7 @@ var (
 	ErrNoSuchLabel = errors.New("the request to lower the label does not name one label")
 	ErrNoReason    = errors.New("the request to lower the label gives no reason")
 	ErrAskedTwice  = errors.New("the message asks twice, and differently, to lower its label")
+	ErrNotFirst    = errors.New("the request to lower the label stands behind the mark of a reply, where somebody else may have written it: put it first in the subject, or take it out")
 )
 
 // Lowering reads the request in a header of a submission: the values of LowerField and of
@@ -62,7 +64,7 @@ func (p *Policy) Lowering(fields, subjects []string) (*Lowering, error) {
 	}
 	for _, s := range subjects {
 		for {
-			label, reason, without, ok := p.lowerTag(s)
+			label, reason, without, ok := p.lowerTag(s, false)
 			if !ok {
 				break
 			}
@@ -70,6 +72,9 @@ func (p *Policy) Lowering(fields, subjects []string) (*Lowering, error) {
 				return nil, err
 			}
 			s = without
+		}
+		if label, _, _, ok := p.lowerTag(s, true); ok && p.labels.words[fold(label)] != "" {
+			return nil, ErrNotFirst
 		}
 	}
 	return found, nil
@@ -95,7 +100,7 @@ func (p *Policy) lowering(label, reason string) (Lowering, error) {
 func (p *Policy) WithoutLowering(subject string) (string, bool) {
 	found := false
 	for {
-		_, _, without, ok := p.lowerTag(subject)
+		_, _, without, ok := p.lowerTag(subject, false)
 		if !ok {
 			return subject, found
 		}
@@ -104,15 +109,15 @@ func (p *Policy) WithoutLowering(subject string) (string, bool) {
 }
 
 // lowerTag finds a tag that asks to lower the label among the brackets at the head of a
-// subject.
-func (p *Policy) lowerTag(subject string) (label, reason, without string, ok bool) {
+// subject; answered: behind marks of replies, too.
+func (p *Policy) lowerTag(subject string, answered bool) (label, reason, without string, ok bool) {
 	if len(subject) > maxFold {
 		return "", "", "", false
 	}
 	s := subject
 	for {
 		s = strings.TrimLeftFunc(s, insignificant)
-		if rest, ok := cutReplyMark(s); ok {
+		if rest, ok := cutReplyMark(s); ok && answered {
 			s = rest
 			continue
 		}
