@@ -180,6 +180,8 @@ func TestTokens(t *testing.T) {
 		t.Error("there is a keystore of files, too")
 	}
 	s.serveIt()
+	p := s.newPartner()
+	s.routeTo(p.addr, `"200ms"`, `"1h"`, `"2h"`)
 	s.addPeople("alice", "bob", "carol")
 	if code, text := s.health(); code != 200 || strings.TrimSpace(text) != "ready" {
 		t.Errorf("health: %d %q", code, text)
@@ -190,7 +192,7 @@ func TestTokens(t *testing.T) {
 	if got := s.opened(); !strings.Contains(got, "first words") {
 		t.Errorf("bob reads %q", got)
 	}
-	t.Run("sealed", func(t *testing.T) { s.whileSealed(t, k) })
+	t.Run("sealed", func(t *testing.T) { s.whileSealed(t, k, p) })
 	t.Run("killed", func(t *testing.T) { s.whileKilled(t, k) })
 	t.Run("officers", func(t *testing.T) { s.officers(t, k) })
 	s.stop(syscall.SIGTERM)
@@ -300,16 +302,25 @@ func TestTokenTypes(t *testing.T) {
 	}
 }
 
-// whileSealed: mail is taken, and cannot be read, until the slot is unsealed.
-func (s *site) whileSealed(t *testing.T, k *keydProcess) {
+// whileSealed: mail is taken and leaves, and cannot be read, until the slot is unsealed.
+func (s *site) whileSealed(t *testing.T, k *keydProcess, p *partner) {
+	p.shut(true)
+	if out, err := s.send("alice", "alice@works.gov.example", []string{"x@partner.example"}, mailOf("alice@works.gov.example", "x@partner.example", "Hello", "it leaves while sealed")); err != nil {
+		t.Fatal(err, out)
+	}
 	k.stop(syscall.SIGTERM)
 	k.start() // with the mail slot sealed
 	k.eventually("the audit log goes on, and the slot is sealed", func() bool {
 		code, text := s.health()
 		return code == 200 && strings.Contains(text, "the slot mail is sealed")
 	})
+	p.shut(false)
+	k.eventually("queued mail leaves", func() bool { return len(p.got("x@partner.example")) > 0 })
 	if out, err := s.sealedMail("words while sealed"); err != nil {
 		t.Fatal(err, out)
+	}
+	if out, err := s.send("alice", "alice@works.gov.example", []string{"carol@works.gov.example"}, mailOf("alice@works.gov.example", "carol@works.gov.example", "Hello", "the first")); err == nil || !strings.Contains(out, "< 45") {
+		t.Errorf("the first mail to somebody while sealed: %v %s", err, out)
 	}
 	imap := []string{"-sS", "-v", "--cacert", s.path("pki", "ca.pem"), "-u", s.login("bob"), "imaps://" + s.addr(993) + "/INBOX;MAILINDEX=*"}
 	_, err := s.run("", "curl", imap...)
