@@ -243,3 +243,13 @@ func FuzzBER(f *testing.F) {
 func contentInfo(id OID, content pieces) pieces {
 	return wrap(derSequence, pieces{id.der()}, wrap(derExplicit, content))
 }
+
+// wrap puts all parts under one header.
+func wrap(id byte, parts ...pieces) pieces {
+	all := pieces{nil}
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	all[0] = derHeader(id, all.size())
+	return all
+}

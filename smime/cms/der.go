@@ -25,19 +25,24 @@ const (
 )
 
 // derHeader returns identifier and length octets for contents of n bytes.
-func derHeader(id byte, n int) []byte {
+func derHeader(id byte, n int) []byte { return appendHeader(make([]byte, 0, mostHeader), id, n) }
+
+// mostHeader is the room that derHeader takes at most.
+const mostHeader = 2 + 8
+
+func appendHeader(b []byte, id byte, n int) []byte {
 	if n < 0x80 {
-		return []byte{id, byte(n)}
+		return append(b, id, byte(n))
 	}
 	size := 0
 	for v := n; v > 0; v >>= 8 {
 		size++
 	}
-	h := []byte{id, 0x80 | byte(size)}
+	b = append(b, id, 0x80|byte(size))
 	for i := size - 1; i >= 0; i-- {
-		h = append(h, byte(n>>(8*i)))
+		b = append(b, byte(n>>(8*i)))
 	}
-	return h
+	return b
 }
 
 // pieces is an encoding not yet joined.
@@ -51,16 +56,6 @@ func (p pieces) size() int {
 	return n
 }
 
-// wrap puts all parts under one header.
-func wrap(id byte, parts ...pieces) pieces {
-	all := pieces{nil}
-	for _, p := range parts {
-		all = append(all, p...)
-	}
-	all[0] = derHeader(id, all.size())
-	return all
-}
-
 // join returns the encoding in one piece.
 func (p pieces) join() []byte {
 	out := make([]byte, 0, p.size())
@@ -72,7 +67,12 @@ func (p pieces) join() []byte {
 
 // tlv encodes one small element.
 func tlv(id byte, parts ...[]byte) []byte {
-	return wrap(id, parts).join()
+	n := pieces(parts).size()
+	out := appendHeader(make([]byte, 0, mostHeader+n), id, n)
+	for _, p := range parts {
+		out = append(out, p...)
+	}
+	return out
 }
 
 // setOf encodes a SET OF (or what replaces its tag) in DER: sorted by encoding.
