@@ -68,7 +68,8 @@ type base64Text struct {
 func (t base64Text) Size() int { return base64Len(t.Content.Size()) }
 
 func (t base64Text) WriteTo(w io.Writer) (int64, error) {
-	l := &lineWriter{w: w, e: t.e}
+	lines := min((t.Content.Size()+lineBytes-1)/lineBytes, chunkLines)
+	l := &lineWriter{w: w, e: t.e, out: make([]byte, max(lines, 1)*(lineChars+2))}
 	if _, err := t.Content.WriteTo(l); err != nil {
 		return l.written, err
 	}
@@ -80,11 +81,11 @@ type lineWriter struct {
 	w       io.Writer
 	e       *encoder
 	pending []byte // less than a line
-	out     []byte
+	out     []byte // room for the lines that are encoded at once
 	written int64
 }
 
-// chunkLines are encoded at once.
+// chunkLines are encoded at once, at most.
 const chunkLines = 512
 
 func (l *lineWriter) Write(b []byte) (int, error) {
@@ -101,7 +102,7 @@ func (l *lineWriter) Write(b []byte) (int, error) {
 		l.pending = l.pending[:0]
 	}
 	for len(b) >= lineBytes {
-		m := min(len(b)/lineBytes, chunkLines) * lineBytes
+		m := min(len(b)/lineBytes, len(l.out)/(lineChars+2)) * lineBytes
 		if err := l.encode(b[:m]); err != nil {
 			return 0, err
 		}
@@ -119,11 +120,8 @@ func (l *lineWriter) flush() error {
 	return l.encode(l.pending)
 }
 
-// encode writes chunkLines lines at most.
+// encode writes as many lines as there is room for, at most.
 func (l *lineWriter) encode(b []byte) error {
-	if l.out == nil {
-		l.out = make([]byte, chunkLines*(lineChars+2))
-	}
 	n := 0
 	for line := range slices.Chunk(b, lineBytes) {
 		n += l.e.line(l.out[n:], line)

@@ -59,7 +59,7 @@ func parameter(name, value string) string {
 		plain = plain && value[i] >= ' ' && value[i] < 0x7f
 	}
 	if plain {
-		return name + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value) + `"`
+		return name + `="` + strings.ReplaceAll(strings.ReplaceAll(value, `\`, `\\`), `"`, `\"`) + `"`
 	}
 	var b strings.Builder
 	b.WriteString(name + "*=utf-8''")
