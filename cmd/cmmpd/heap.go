@@ -79,6 +79,7 @@ func (h *heap) look() {
 	h.busy = busy
 	h.adjust()
 	if was && !busy {
+		runtime.GC() // what lies in pools goes with the second collection only
 		debug.FreeOSMemory()
 	}
 }
