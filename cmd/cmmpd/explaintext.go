@@ -25,7 +25,7 @@ var explainWords = map[string]map[string]string{
 		"least": "least form", "any": "AES-256 in any form", "oaep": "AES-256, no PKCS #1 v1.5", "gcm": "AES-256-GCM",
 		"recipient": "recipient", "sender": "sender", "owner": "owner", "here": "here", "elsewhere": "elsewhere", "blind": "blind copy",
 		"clearance": "clearance", "certificate": "certificate", "until": "until", "reads": "reads", "reads-any": "AES-256-CBC with PKCS #1 v1.5", "reads-oaep": "AES-256-CBC", "reads-gcm": "AES-256-GCM", "trouble": "cannot be encrypted to", "later": "not known now",
-		"decision": "decision", "pass": "taken as it is", "require-tls": "taken; leaves over verified TLS only", "seal": "taken and sealed", "refuse": "REFUSED", "defer": "DEFERRED", "reply": "the client hears", "form": "form",
+		"decision": "decision", "pass": "taken as it is", "require-tls": "taken; leaves over verified TLS only", "seal": "taken and sealed", "refuse": "REFUSED", "defer": "DEFERRED", "reply": "the client hears", "signer": "signed by rule", "by-author": "with the author's own key", "by-department": "by the department", "form": "form",
 	},
 	"zh-Hant": {
 		"path": "途徑", "submission": "用戶寄出", "inbound": "來自其他伺服器", "append": "存入信箱", "drafts": "存入草稿",
@@ -39,7 +39,7 @@ var explainWords = map[string]map[string]string{
 		"least": "最低加密方式", "any": "任何形式的 AES-256", "oaep": "AES-256，不用 PKCS #1 v1.5", "gcm": "AES-256-GCM",
 		"recipient": "收件人", "sender": "寄件人", "owner": "信箱擁有人", "here": "本系統", "elsewhere": "外部", "blind": "密件副本",
 		"clearance": "可閱密級", "certificate": "證書", "until": "有效至", "reads": "可讀", "reads-any": "AES-256-CBC（PKCS #1 v1.5）", "reads-oaep": "AES-256-CBC", "reads-gcm": "AES-256-GCM", "trouble": "不能加密給此人", "later": "暫時未知",
-		"decision": "決定", "pass": "照原樣接收", "require-tls": "接收；只經驗證的 TLS 送出", "seal": "接收並加密", "refuse": "拒絕", "defer": "暫緩", "reply": "用戶端收到", "form": "方式",
+		"decision": "決定", "pass": "照原樣接收", "require-tls": "接收；只經驗證的 TLS 送出", "seal": "接收並加密", "refuse": "拒絕", "defer": "暫緩", "reply": "用戶端收到", "signer": "按規則簽署", "by-author": "以作者本人的密鑰", "by-department": "由部門簽署", "form": "方式",
 	},
 }
 
@@ -94,6 +94,9 @@ func explained(out io.Writer, e *intake.Explanation, lang string) error {
 		explainedReader(line, t, &r, demand)
 	}
 	line(0, "%s: %s", t["decision"], t[e.Action])
+	if e.Signer != "" && e.Reply == "" {
+		line(1, "%s: %s", t["signer"], t["by-"+e.Signer])
+	}
 	if e.Form != "" && e.Reply == "" {
 		line(1, "%s: %s", t["form"], e.Form)
 	}

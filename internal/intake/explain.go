@@ -37,13 +37,14 @@ type Explanation struct {
 	Signals    []Signal `json:"signals"`
 	Floor      string   `json:"floor,omitempty"` // of the conversation, which the author may lower and does
 	Reason     string   `json:"reason,omitempty"`
-	Demand     string   `json:"demand"`    // "free", "tls", "smime", "refuse"
-	LeastForm  string   `json:"leastForm"` // of encryption that is demanded: "any", "oaep", "gcm"
-	Form       string   `json:"form"`      // in which it would be sealed, or is encrypted
-	Readers    []Reader `json:"readers"`   // the recipients, and the sender or owner where they must read it
-	Action     string   `json:"action"`    // "pass", "require-tls", "seal", "refuse", "defer"
-	Reply      string   `json:"reply"`     // the front end's words to the client, where it is refused or deferred
-	Err        error    `json:"-"`         // why it would not be taken; nil: it would
+	Demand     string   `json:"demand"`           // "free", "tls", "smime", "refuse"
+	LeastForm  string   `json:"leastForm"`        // of encryption that is demanded: "any", "oaep", "gcm"
+	Form       string   `json:"form"`             // in which it would be sealed, or is encrypted
+	Signer     string   `json:"signer,omitempty"` // whose key signs by rule: "author" or "department"
+	Readers    []Reader `json:"readers"`          // the recipients, and the sender or owner where they must read it
+	Action     string   `json:"action"`           // "pass", "require-tls", "seal", "refuse", "defer"
+	Reply      string   `json:"reply"`            // the front end's words to the client, where it is refused or deferred
+	Err        error    `json:"-"`                // why it would not be taken; nil: it would
 }
 
 // Signal is one thing that speaks of the label.
@@ -112,7 +113,7 @@ func (in *Intake) consider(ctx context.Context, p *passage, raw []byte) error {
 	if err := in.parse(p, raw); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context, *passage) error{in.resolve, in.classify, in.judge} {
+	for _, step := range []func(context.Context, *passage) error{in.resolve, in.classify, in.judge, in.chooseSigner} {
 		if err := step(ctx, p); err != nil {
 			return err
 		}
@@ -131,6 +132,9 @@ func (in *Intake) explanation(p *passage, err error) *Explanation {
 	}
 	if p.label != "" {
 		e.LabelName = in.o.Policy.Labels().Name(p.label)
+	}
+	if p.signer != policy.ByNobody {
+		e.Signer = p.signer.String()
 	}
 	if p.floor != "" {
 		e.Reason = p.asked.Reason

@@ -115,3 +115,15 @@ func TestExplanation(t *testing.T) {
 		t.Errorf("with revocation data that is too old: %+v", e)
 	}
 }
+
+// Whose key signs by rule is told, too.
+func TestExplainSigner(t *testing.T) {
+	w := withSigning(t, policy.SignRule{From: []string{"works.gov.example"}, Labels: []mail.Label{mail.Restricted}, By: policy.ByDepartment})
+	who := w.principal("alice")
+	q := Question{Path: policy.Submission, Sender: who, From: who.Address, To: w.addresses("bob")}
+	for subject, want := range map[string]string{"[RESTRICTED] x": "department", "x": ""} {
+		if e := w.explain(q, "From: alice@works.gov.example\nSubject: "+subject+"\n\nmarker\n"); e.Signer != want || e.Err != nil {
+			t.Errorf("%s: signed by %q, %v; want %q", subject, e.Signer, e.Err, want)
+		}
+	}
+}
