@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -205,6 +206,15 @@ func TestTokens(t *testing.T) {
 		if !strings.Contains(log, want) {
 			t.Errorf("no %s on record", want)
 		}
+	}
+	dest, again := filepath.Join(t.TempDir(), "backup"), filepath.Join(t.TempDir(), "again")
+	if err := errors.Join(os.Mkdir(dest, 0o700), os.MkdirAll(filepath.Join(again, "keys"), 0o700),
+		os.WriteFile(filepath.Join(again, "keys", "server.key"), []byte(s.read("keys", "server.key")), 0o600)); err != nil { // which is in no backup
+		t.Fatal(err)
+	}
+	s.must("", program, "backup", "--config", s.path("cmmpd.toml"), dest)
+	if code, out := s.code("restore", "--config", filepath.Join(again, "cmmpd.toml"), "--keyd", k.socket, dest); code != 0 {
+		t.Errorf("restore with the same tokens: %d %s", code, out)
 	}
 	s.serverKeyInToken(k)
 	s.start()
