@@ -21,6 +21,7 @@ import (
 	"cmmpd/audit"
 	"cmmpd/directory/ldif"
 	"cmmpd/internal/mail"
+	"cmmpd/smime/cms"
 	"cmmpd/smime/trust"
 )
 
@@ -240,14 +241,29 @@ func (c *counts) addDirectory(in io.Reader, uses []use) error {
 
 // published are the certificates of an entry, the oldest first, and its addresses.
 func published(rec *ldif.Record) (certs []*x509.Certificate, addresses []string) {
+	add := func(cert *x509.Certificate) {
+		if !slices.ContainsFunc(certs, cert.Equal) {
+			certs = append(certs, cert)
+		}
+	}
 	for _, v := range rec.Values {
 		desc, _, _ := strings.Cut(strings.ToLower(v.Desc), ";")
 		switch desc {
 		case "mail", "mailalternateaddress":
 			addresses = append(addresses, strings.ToLower(string(v.Data)))
 		case "usercertificate":
-			if cert, err := trust.ParseCertificate(v.Data); err == nil && !slices.ContainsFunc(certs, cert.Equal) {
-				certs = append(certs, cert)
+			if cert, err := trust.ParseCertificate(v.Data); err == nil {
+				add(cert)
+			}
+		case "usersmimecertificate":
+			signed, err := cms.ParseSigned(v.Data, cms.Limits{})
+			if err != nil {
+				continue
+			}
+			for _, cert := range signed.Certificates {
+				if !cert.IsCA { // those of authorities come along
+					add(cert)
+				}
 			}
 		}
 	}

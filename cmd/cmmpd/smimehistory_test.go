@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"cmmpd/audit"
+	"cmmpd/directory/ldif"
 	"cmmpd/internal/demopki"
+	"cmmpd/smime/cms"
 )
 
 // From records to the table: who was sealed to, and what was issued, renewed and used.
@@ -101,5 +103,31 @@ func TestCertificateHistory(t *testing.T) {
 	must(writeRows(&out, c.rows(false), false))
 	if !strings.Contains(out.String(), "e-Cert                   1     2") {
 		t.Errorf("\n%s", out.String())
+	}
+}
+
+// Certificates in userSMIMECertificate count like those in userCertificate, each once, without those of authorities.
+func TestPublishedStatements(t *testing.T) {
+	ca, err := demopki.NewCA("Root", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := ca.Issue(demopki.Spec{CN: "x", Address: "x@works.gov.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := cms.Sign(nil, true, []cms.SignerSpec{{Cert: id.Cert, Key: id.Key}}, cms.SignOptions{Certificates: []*x509.Certificate{ca.Cert}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := &ldif.Record{Values: []ldif.Value{
+		{Desc: "mail", Data: []byte("X@works.gov.example")},
+		{Desc: "userSMIMECertificate;binary", Data: der},
+		{Desc: "userCertificate;binary", Data: id.Cert.Raw},
+		{Desc: "userSMIMECertificate", Data: []byte("rubbish")},
+	}}
+	certs, addresses := published(rec)
+	if len(certs) != 1 || !certs[0].Equal(id.Cert) || len(addresses) != 1 {
+		t.Errorf("%d certificates of %q", len(certs), addresses)
 	}
 }
