@@ -54,7 +54,7 @@ func (in *Intake) keep(ctx context.Context, who *mail.Principal, acct mail.Accou
 		return m, none, nil
 	}
 	in.record(p)
-	if err := refusal(p.decision); err != nil {
+	if err := p.refusal(); err != nil {
 		return m, none, err
 	}
 	if p.decision.Action != policy.Seal {

@@ -3,6 +3,7 @@ package intake
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"cmmpd/directory"
 	"cmmpd/internal/mail"
@@ -21,7 +22,7 @@ func (in *Intake) decide(ctx context.Context, p *passage) error {
 		return err
 	}
 	in.record(p)
-	return refusal(p.decision)
+	return p.refusal()
 }
 
 // judge finds the decision; nothing is on record yet.
@@ -100,8 +101,12 @@ func (in *Intake) encrypted(p *passage) bool {
 	return false
 }
 
-// refusal is the error of a decision against the message.
-func refusal(d policy.Decision) error {
+// refusal is the error of a decision against the message. The record has the decision's own words.
+func (p *passage) refusal() error {
+	d := p.decision
+	if p.path == policy.Inbound {
+		d.Reasons = p.asWritten(d.Reasons)
+	}
 	switch d.Action {
 	case policy.Refuse:
 		return mail.E(mail.Refused, d.Text(), nil)
@@ -109,6 +114,26 @@ func refusal(d policy.Decision) error {
 		return mail.E(mail.Unavailable, d.Text(), nil)
 	}
 	return nil
+}
+
+// asWritten are reasons for a stranger: with the addresses that they wrote to, for whom those stand
+// for, and which of them has what clearance or certificate, is not theirs to know.
+func (p *passage) asWritten(reasons []string) []string {
+	shown := slices.SortedFunc(slices.Values(p.mailboxes), func(a, b mailbox) int { // one may be the beginning of another
+		return len(b.entry.Address.String()) - len(a.entry.Address.String())
+	})
+	var pairs []string
+	for _, m := range shown {
+		pairs = append(pairs, smime.Show(m.entry.Address), smime.Show(m.via[0]))
+	}
+	r := strings.NewReplacer(pairs...)
+	var out []string
+	for _, reason := range reasons {
+		if reason = r.Replace(reason); !slices.Contains(out, reason) {
+			out = append(out, reason)
+		}
+	}
+	return out
 }
 
 // uncovered says whether all readers can open a message that came encrypted and, of a

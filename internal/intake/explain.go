@@ -90,7 +90,7 @@ func (in *Intake) Explain(ctx context.Context, q Question, raw []byte) (*Explana
 	p := &passage{env: &mail.Envelope{ID: mail.NewID(), From: q.From, To: q.To, Sender: q.Sender}, path: q.Path, asks: true}
 	err := in.consider(ctx, p, raw)
 	if err == nil {
-		err = refusal(p.decision)
+		err = p.refusal()
 	}
 	if err != nil && mail.KindOf(err) == mail.Internal {
 		return nil, err

@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"strings"
 	"testing"
 
 	"cmmpd/internal/mail"
@@ -29,6 +30,27 @@ func TestClearance(t *testing.T) {
 	w.change("dn: uid=carol,ou=people," + base + "\nchangetype: modify\nreplace: cmmpdClearance\ncmmpdClearance: secret\n-\n")
 	if _, err := w.submit("alice", "bob carol", secret); err != nil {
 		t.Error(err)
+	}
+}
+
+// A stranger learns of a refusal by the addresses that they wrote to, never who is behind them.
+func TestStrangersLearnNoMembers(t *testing.T) {
+	w := newWorld(t)
+	w.change("dn: uid=carol,ou=people," + base + "\nchangetype: modify\nadd: cmmpdClearance\ncmmpdClearance: unclassified\n-\n")
+	w.change("dn: cn=team,ou=groups," + base + "\nchangetype: modify\nadd: member\nmember: uid=dave,ou=people," + base + "\n-\n")
+	for to, text := range map[string]string{
+		"team@works.gov.example":         "From: x@example.org\nSubject: [RESTRICTED] x\n\nx\n",
+		"dave.alias@health.gov.example":  "From: x@example.org\nSubject: [CONFIDENTIAL] x\n\nx\n",
+		"carol.alias@health.gov.example": "From: x@example.org\nSubject: [CONFIDENTIAL] x\n\nx\n",
+	} {
+		_, err := w.receive(to, text)
+		w.refused(err, mail.Refused, to)
+		if said := mail.PublicOf(err); strings.Contains(said, "carol@") || strings.Contains(said, "dave@") {
+			t.Errorf("the stranger is told %q", said)
+		}
+		if e := w.notes.events[len(w.notes.events)-1]; !strings.Contains(e.Detail["reason"], "carol@") && !strings.Contains(e.Detail["reason"], "dave@") {
+			t.Errorf("the record says %q", e.Detail["reason"])
+		}
 	}
 }
 

@@ -62,7 +62,7 @@ func (k *check) revocation() bool {
 		if fail, h := k.revocationOn(more); len(more) > 0 && h != authorityRevoked {
 			first, how, best = fail, h, more[0]
 		}
-		k.paths = append(k.paths, more...)
+		k.paths = slices.Concat(k.paths, more) // what is remembered is not to be written to
 	}
 	if how == holds {
 		return true
