@@ -22,6 +22,11 @@ func (g *Gateway) HasOwn(a mail.Address) bool {
 	return ok
 }
 
+// Signable says whether Sign signs the message: neither what its author's client has signed or encrypted, nor a report.
+func Signable(x *message.Index) bool {
+	return !cryptographic(x.Root) && (x.Root.Type != "multipart" || x.Root.Subtype != "report")
+}
+
 // Sign returns the message as multipart/signed (RFC 8551, section 3.5.3), its header copied
 // into what is signed (RFC 9788, hp="clear"), every line ended by CRLF and all of it in 7 bits, so
 // that no relay has a reason to touch it: parts in 8 bits are encoded. What cannot be encoded without being
@@ -30,7 +35,7 @@ func (g *Gateway) HasOwn(a mail.Address) bool {
 //
 // The error is of kind Internal: the key cannot be used, among others.
 func (g *Gateway) Sign(raw []byte, x *message.Index, o SignOptions) ([]byte, error) {
-	if cryptographic(x.Root) || x.Root.Type == "multipart" && x.Root.Subtype == "report" {
+	if !Signable(x) {
 		return raw, nil
 	}
 	f := split(raw[x.Root.HeaderStart:x.Root.BodyStart])

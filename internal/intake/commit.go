@@ -43,11 +43,11 @@ func (in *Intake) commit(ctx context.Context, p *passage) error {
 	return nil
 }
 
-// record notes the decision about labelled mail, and every refusal, for the audit log:
+// record notes the decision about labelled mail, every use of an author's own key, and every refusal, for the audit log:
 // who, to whom, under which label, what was decided and why; nothing of the message.
 func (in *Intake) record(p *passage) {
 	refused := p.decision.Action == policy.Refuse || p.decision.Action == policy.Defer
-	if p.label == "" && !refused && len(p.relied.Unknown) == 0 {
+	if p.label == "" && !refused && len(p.relied.Unknown) == 0 && p.signer != policy.ByAuthor {
 		return
 	}
 	e := audit.Event{Type: audit.MailPassed, Subject: string(p.env.ID), Client: p.env.Client.Remote, Outcome: p.decision.Action.String(), Detail: map[string]string{

@@ -14,7 +14,7 @@ import (
 // has signed or encrypted is left to it; what has several authors is nobody's to sign.
 func (in *Intake) chooseSigner(ctx context.Context, p *passage) error {
 	from := authors(p.index)
-	if p.path != policy.Submission || p.protection.Kind != smime.Plain || len(from) != 1 || len(p.index.Root.Envelope.From) != 1 {
+	if p.path != policy.Submission || p.protection.Kind != smime.Plain || !smime.Signable(p.index) || len(from) != 1 || len(p.index.Root.Envelope.From) != 1 {
 		return nil
 	}
 	if in.o.Policy.Signs(from[0], p.label, true) == policy.ByNobody {

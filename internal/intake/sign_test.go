@@ -100,7 +100,7 @@ func TestSignByRule(t *testing.T) {
 	for _, e := range w.notes.events {
 		signers[e.Detail["signer"]]++
 	}
-	if signers["author"] != 1 || signers["department"] != 1 {
+	if signers["author"] != 4 || signers["department"] != 1 { // an author's own key without a label, too
 		t.Errorf("on record: %v", signers)
 	}
 }
@@ -131,6 +131,11 @@ func TestNotSignedFor(t *testing.T) {
 	_, err = w.submit("bob", "alice", two)
 	kept("two authors", two, err)
 	w.shelf.got = nil
+	for _, e := range w.notes.events {
+		if e.Detail["signer"] != "" {
+			t.Errorf("on record as signed: %+v", e)
+		}
+	}
 	_, err = w.submit("grace", "alice", "From: grace@works.gov.example\nSubject: x\n\ntext\n")
 	w.refused(err, mail.Internal)
 
