@@ -1,7 +1,7 @@
 // Command confidential compares submissions of confidential mail, which the server seals, with plain ones: of the same
-// size, from carol to alice and ds1 of a demonstration that is being served, over the same connections, in turns. -dir is
+// size, from carol (or alice) to alice and ds1 of a demonstration that is being served, over the same connections, in turns. -dir is
 // the demonstration, -base its base port, -pid the server, whose processor time is counted. With -prepare, while nothing is
-// served, it gives carol's domain a signing key on P-256 in the place of its RSA key.
+// served, it gives both domains signing keys on P-256 in the place of their RSA keys.
 package main
 
 import (
@@ -28,6 +28,7 @@ import (
 // load is what one round sends.
 type load struct {
 	dir   string
+	from  string // the sender's name in the demonstration
 	addr  string
 	conns int
 	n     int
@@ -38,6 +39,7 @@ type load struct {
 func main() {
 	var l load
 	flag.StringVar(&l.dir, "dir", "", "the folder of the demonstration")
+	flag.StringVar(&l.from, "from", "carol", "carol, whose key is on P-256, or alice: then all who read it have RSA-2048")
 	base := flag.Int("base", 40000, "its base port")
 	flag.IntVar(&l.conns, "conns", 16, "connections")
 	flag.IntVar(&l.n, "n", 2000, "messages of one kind in a round")
@@ -49,7 +51,9 @@ func main() {
 	l.addr = fmt.Sprintf("127.0.0.1:%d", *base+465)
 	act := func() error { return run(l, *rounds) }
 	if *prepare {
-		act = func() error { return newSigner(l.dir, "health.gov.example") }
+		act = func() error {
+			return errors.Join(newSigner(l.dir, "health.gov.example"), newSigner(l.dir, "works.gov.example"))
+		}
 	}
 	if err := act(); err != nil {
 		fmt.Fprintln(os.Stderr, "confidential:", err)
@@ -148,13 +152,13 @@ func newSigner(dir, domain string) error {
 	)
 }
 
-// connect logs carol in, on each connection.
+// connect logs the sender in, on each connection.
 func (l load) connect() ([]*smtp.Client, error) {
 	ca, err := os.ReadFile(filepath.Join(l.dir, "pki", "ca.pem"))
 	if err != nil {
 		return nil, err
 	}
-	password, err := os.ReadFile(filepath.Join(l.dir, "people", "carol", "password"))
+	password, err := os.ReadFile(filepath.Join(l.dir, "people", l.from, "password"))
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +169,7 @@ func (l load) connect() ([]*smtp.Client, error) {
 		if clients[i], err = smtp.DialTLS(l.addr, &tls.Config{RootCAs: roots, ServerName: "localhost"}); err != nil {
 			return nil, err
 		}
-		if err := clients[i].Auth(sasl.NewPlainClient("", "carol", strings.TrimSpace(string(password)))); err != nil {
+		if err := clients[i].Auth(sasl.NewPlainClient("", l.from, strings.TrimSpace(string(password)))); err != nil {
 			return nil, err
 		}
 	}
@@ -179,6 +183,7 @@ func (l load) round(clients []*smtp.Client, label string) (cost, error) {
 	if err != nil {
 		return cost{}, err
 	}
+	sender := map[string]string{"carol": "carol@health.gov.example", "alice": "alice@works.gov.example"}[l.from]
 	own := ownTime()
 	begin := time.Now()
 	errs := make([]error, len(clients))
@@ -186,10 +191,10 @@ func (l load) round(clients []*smtp.Client, label string) (cost, error) {
 	for i, c := range clients {
 		wg.Go(func() {
 			for n := i; n < l.n && errs[i] == nil; n += len(clients) {
-				errs[i] = c.SendMail("carol@health.gov.example", []string{"alice@works.gov.example", "ds1@works.gov.example"}, strings.NewReader(
-					fmt.Sprintf("From: carol@health.gov.example\r\nTo: alice@works.gov.example, ds1@works.gov.example\r\nSubject: minutes\r\nDate: %s\r\n"+
+				errs[i] = c.SendMail(sender, []string{"alice@works.gov.example", "ds1@works.gov.example"}, strings.NewReader(
+					fmt.Sprintf("From: %s\r\nTo: alice@works.gov.example, ds1@works.gov.example\r\nSubject: minutes\r\nDate: %s\r\n"+
 						"Message-ID: <%d.%d@bench.example>\r\n%sMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n%s",
-						begin.Format(time.RFC1123Z), begin.UnixNano(), n, label, text)))
+						sender, begin.Format(time.RFC1123Z), begin.UnixNano(), n, label, text)))
 			}
 		})
 	}
