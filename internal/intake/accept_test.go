@@ -15,6 +15,7 @@ import (
 	"cmmpd/audit"
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
+	"cmmpd/internal/policy"
 	"cmmpd/smime"
 	"cmmpd/smime/cms"
 	"cmmpd/smime/trust"
@@ -340,6 +341,12 @@ func TestSoftRevocation(t *testing.T) {
 			t.Errorf("%s: the record does not say what is not known: %+v", subject, e)
 		}
 	}
+	w.shelf.got = nil
+	strict, err := policy.New(policy.Options{Release: []policy.ReleaseRule{{Destinations: []string{"health.gov.example"}, Require: policy.SMIME}}})
+	w.must(err)
+	w.in.o.Policy, strict = strict, w.in.o.Policy
+	w.refused(encrypted("[UNCLASSIFIED] x"), mail.Unavailable, "carol@health.gov.example") // a rule demands S/MIME
+	w.in.o.Policy = strict
 	w.publish(time.Hour)
 	w.notes.events = nil
 	w.must(encrypted("x"))

@@ -144,7 +144,7 @@ func (in *Intake) uncovered(ctx context.Context, p *passage) ([]policy.Problem, 
 		must = append(must, candidate(m.entry))
 	}
 	if p.path != policy.Submission {
-		in.soften(p.label, must)
+		in.soften(p, must)
 		var err error
 		p.relied, err = in.o.Gateway.CoversEach(p.protection, must)
 		return problem(err)
@@ -154,7 +154,7 @@ func (in *Intake) uncovered(ctx context.Context, p *passage) ([]policy.Problem, 
 		return nil, err
 	}
 	must = append(must, candidate(p.sender))
-	in.soften(p.label, must, may)
+	in.soften(p, must, may)
 	p.relied, err = in.o.Gateway.Covers(p.protection, must, may)
 	problems, err := problem(err)
 	if err == nil && len(problems) > 0 && !problems[0].Temporary {
@@ -164,8 +164,12 @@ func (in *Intake) uncovered(ctx context.Context, p *passage) ([]policy.Problem, 
 }
 
 // soften marks people whose certificates suffice although it is not known whether they
-// are revoked, if the label is one that allows it.
-func (in *Intake) soften(label mail.Label, lists ...[]smime.Candidate) {
+// are revoked, if the label is one that allows it and nothing else demands S/MIME.
+func (in *Intake) soften(p *passage, lists ...[]smime.Candidate) {
+	label := p.label
+	if p.demand >= policy.SMIME {
+		return
+	}
 	if label == "" {
 		label = mail.Unclassified
 	}
