@@ -16,6 +16,12 @@ type SignOptions struct {
 	Label  *cms.SecurityLabel
 }
 
+// HasAuthority says whether there is a key of the signing authority of that domain.
+func (g *Gateway) HasAuthority(domain string) bool {
+	_, ok := g.o.Signers(domain)
+	return ok
+}
+
 // HasOwn says whether there is a key with which the author of that address could sign.
 func (g *Gateway) HasOwn(a mail.Address) bool {
 	_, ok := g.o.Own(a)

@@ -44,6 +44,7 @@ type Sealer interface {
 	Seal(raw []byte, x *message.Index, o smime.SealOptions) ([]byte, error)
 	Verify(raw []byte, x *message.Index) smime.SignatureResult
 	HasOwn(a mail.Address) bool
+	HasAuthority(domain string) bool
 	Sign(raw []byte, x *message.Index, o smime.SignOptions) ([]byte, error)
 }
 

@@ -17,7 +17,7 @@ func (in *Intake) chooseSigner(ctx context.Context, p *passage) error {
 	if p.path != policy.Submission || p.protection.Kind != smime.Plain || !smime.Signable(p.index) || len(from) != 1 || len(p.index.Root.Envelope.From) != 1 {
 		return nil
 	}
-	if in.o.Policy.Signs(from[0], p.label, true) == policy.ByNobody {
+	if in.o.Policy.Signs(from[0], p.label, func(policy.Signer) bool { return true }) == policy.ByNobody {
 		return nil
 	}
 	own := in.o.Gateway.HasOwn(from[0])
@@ -27,7 +27,9 @@ func (in *Intake) chooseSigner(ctx context.Context, p *passage) error {
 			return err
 		}
 	}
-	p.signer, p.signedFor = in.o.Policy.Signs(from[0], p.label, own), from[0]
+	p.signer, p.signedFor = in.o.Policy.Signs(from[0], p.label, func(by policy.Signer) bool {
+		return by == policy.ByAuthor && own || by == policy.ByDepartment && in.o.Gateway.HasAuthority(from[0].Domain)
+	}), from[0]
 	return nil
 }
 

@@ -105,6 +105,16 @@ func TestSignByRule(t *testing.T) {
 	}
 }
 
+// TestSignWithoutAuthority: a rule for everybody keeps nobody from writing whose department has no authority.
+func TestSignWithoutAuthority(t *testing.T) {
+	w := withSigning(t, policy.SignRule{By: policy.ByDepartment})
+	_, err := w.submit("carol", "bob", "From: carol@health.gov.example\nSubject: x\n\ntext\n")
+	w.must(err)
+	if b := w.last().Bodies[0]; !bytes.HasSuffix(b.Data, crlf("\n\ntext\n")) {
+		t.Errorf("changed: %q", b.Data)
+	}
+}
+
 // TestNotSignedFor: nobody else's key, nothing that is protected already, nothing from outside, and nothing by a key that does not hold.
 func TestNotSignedFor(t *testing.T) {
 	w := withSigning(t, policy.SignRule{By: policy.ByAuthor})

@@ -21,20 +21,20 @@ type Signer uint8
 // The signers.
 const (
 	ByNobody     Signer = iota
-	ByDepartment        // the signing authority of the author's domain
+	ByDepartment        // the signing authority of the author's domain, where there is one; otherwise the rule does not hold
 	ByAuthor            // the author's own key, where the platform has it; otherwise the rule does not hold
 )
 
 func (s Signer) String() string { return [...]string{"", "department", "author"}[s] }
 
-// Signs is who signs a submission: the first rule that holds says so. has says whether the
-// author's own key can be used.
-func (p *Policy) Signs(author mail.Address, l mail.Label, has bool) Signer {
+// Signs is who signs a submission: the first rule that holds says so. has says whether there
+// is a key of that signer for the author.
+func (p *Policy) Signs(author mail.Address, l mail.Label, has func(Signer) bool) Signer {
 	for _, r := range p.sign {
 		from := len(r.From) == 0 || slices.ContainsFunc(r.From, func(f string) bool {
 			return f == author.Domain || strings.EqualFold(f, author.String())
 		})
-		if from && (len(r.Labels) == 0 || slices.Contains(r.Labels, l)) && (r.By != ByAuthor || has) {
+		if from && (len(r.Labels) == 0 || slices.Contains(r.Labels, l)) && has(r.By) {
 			return r.By
 		}
 	}
