@@ -51,7 +51,7 @@ func TestLabels(t *testing.T) {
 	if out, err := s.send("alice", alice, []string{dave}, answer("Re: plan")); err == nil || !strings.Contains(out, "has no certificate") {
 		t.Fatalf("the conversation's label is forgotten: %v\n%s", err, out)
 	}
-	const asked = "Re: [LOWER RESTRICTED: published on Monday] plan"
+	const asked = "[LOWER RESTRICTED: published on Monday] Re: plan"
 	if out, err := s.send("alice", alice, []string{dave}, answer(asked)); err == nil || !strings.Contains(out, "you may not lower the label") {
 		t.Fatalf("anybody lowers a label: %v\n%s", err, out)
 	}
