@@ -191,5 +191,5 @@ func differs(inner, outer []field, said []pair) []string {
 // unfold is a field value on one line, blanks at its ends removed and line ends
 // dropped (RFC 5322, section 2.2.3).
 func unfold(v []byte) string {
-	return strings.TrimSpace(strings.NewReplacer("\r", "", "\n", "").Replace(string(v)))
+	return strings.TrimSpace(strings.ReplaceAll(strings.ReplaceAll(string(v), "\r", ""), "\n", ""))
 }
