@@ -60,6 +60,13 @@ func (w *indexWriter) dirty() {
 	}
 }
 
+// Release gives back memory that the pages of the index take. It happens by itself, too, every minute.
+func (s *Store) Release() {
+	if err := s.index.Release(); err != nil {
+		s.o.Log.Debug("memory of the index is not given back", "error", err)
+	}
+}
+
 func (w *indexWriter) loop() {
 	defer close(w.ended)
 	timer := time.NewTimer(flushAfter)
@@ -72,9 +79,7 @@ func (w *indexWriter) loop() {
 		case <-w.quit:
 			return
 		case <-release.C:
-			if err := w.store.index.Release(); err != nil {
-				w.store.o.Log.Warn("memory of the index is not given back", "error", err)
-			}
+			w.store.Release()
 			continue
 		case <-w.full:
 		case reply = <-w.now:

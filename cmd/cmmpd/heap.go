@@ -16,8 +16,9 @@ const (
 	heapRoom  = 48 << 20
 	heapRule  = 100             // percent: Go's own rule
 	heapMost  = 1600            // percent
-	heapLook  = 5 * time.Second // how often it is asked whether there is work
-	heapQuiet = 4 << 20         // octets made in that time; less is no work
+	heapLook  = 2 * time.Second // how often it is asked whether there is work
+	heapQuiet = 2 << 20         // octets made in that time; less is no work
+	heapAgain = 30              // looks without work after which memory is given back once more: what is kept for a while is unused now
 	heapOften = time.Second     // collections that follow each other more quickly mean work
 )
 
@@ -25,17 +26,20 @@ const (
 type heap struct {
 	percent   int
 	busy      bool
+	quiet     int           // looks without work, at most heapAgain + 1
 	made      uint64        // octets since the start, when last looked
 	last      time.Time     // of the last collection
 	collected chan struct{} // after each collection
+	release   func()        // gives back what is not the collector's
 }
 
-// keepHeap does so until ctx is done, unless the environment says how the collector shall be.
-func keepHeap(ctx context.Context) {
+// keepHeap does so until ctx is done, unless the environment says how the collector shall be. release gives back
+// memory that is not the collector's.
+func keepHeap(ctx context.Context, release func()) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	h := &heap{percent: heapRule, collected: make(chan struct{}, 1)}
+	h := &heap{percent: heapRule, collected: make(chan struct{}, 1), release: release}
 	go h.run(ctx)
 }
 
@@ -70,15 +74,17 @@ func (h *heap) arm() {
 	}, h.collected)
 }
 
-// look finds out whether there is work. When it has ended, memory is given back, once.
+// look finds out whether there is work. When it has ended, memory is given back, and once more later.
 func (h *heap) look() {
 	made := measure("/gc/heap/allocs:bytes")
-	busy := made-h.made >= heapQuiet
+	h.busy = made-h.made >= heapQuiet
 	h.made = made
-	was := h.busy
-	h.busy = busy
+	if h.quiet = min(h.quiet+1, heapAgain+1); h.busy {
+		h.quiet = 0
+	}
 	h.adjust()
-	if was && !busy {
+	if h.quiet == 1 || h.quiet == heapAgain {
+		h.release()
 		runtime.GC() // what lies in pools goes with the second collection only
 		debug.FreeOSMemory()
 	}

@@ -26,8 +26,10 @@ func TestHeapPercent(t *testing.T) {
 // TestHeap: while there is work the collector has more room, afterwards no more than Go's own rule.
 func TestHeap(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(heapRule))
-	h := &heap{percent: heapRule, collected: make(chan struct{}, 1)}
+	released := 0
+	h := &heap{percent: heapRule, collected: make(chan struct{}, 1), release: func() { released++ }}
 	h.look() // what was made before
+	released = 0
 	kept := make([][]byte, 0, heapQuiet>>20+1)
 	for range cap(kept) {
 		kept = append(kept, make([]byte, 1<<20))
@@ -39,6 +41,15 @@ func TestHeap(t *testing.T) {
 	h.look()
 	if h.busy || h.percent != heapRule {
 		t.Errorf("after no work: busy %v, %d percent", h.busy, h.percent)
+	}
+	if h.look(); released != 1 {
+		t.Errorf("memory is given back %d times", released)
+	}
+	for range 2 * heapAgain {
+		h.look()
+	}
+	if released != 2 {
+		t.Errorf("memory is given back %d times in all", released)
 	}
 	if set := debug.SetGCPercent(heapRule); set != heapRule {
 		t.Errorf("the collector is left at %d percent", set)

@@ -81,7 +81,7 @@ func startDaemon(ctx context.Context, cfg *config, log *slog.Logger, before func
 	d.health = &http.Server{Handler: d.healthHandler(), ReadHeaderTimeout: 10 * time.Second}
 	d.serving, d.stop = context.WithCancel(context.Background())
 	d.meter.observe(d)
-	keepHeap(d.serving)
+	keepHeap(d.serving, p.store.Release)
 	if before != nil {
 		if err := before(ctx, p); err != nil {
 			return nil, errors.Join(err, d.shutdown())

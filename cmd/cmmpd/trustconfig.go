@@ -95,6 +95,9 @@ func (t *trustConfig) internal() (list []netip.Prefix, err error) {
 	return list, nil
 }
 
+// crlLook is for how long files of revocation lists need not be looked at again: a message with several readers asks several times.
+const crlLook = 50 * time.Millisecond
+
 // verifier judges certificates by the configured anchors and revocation lists, and what
 // may be fetched. What it fetches it keeps only if keep says so: the folder is the daemon's.
 func (c *config) verifier(log *slog.Logger, keep bool) (*trust.Verifier, error) {
@@ -107,7 +110,7 @@ func (c *config) verifier(log *slog.Logger, keep bool) (*trust.Verifier, error) 
 		return nil, err
 	}
 	o := trust.Options{
-		Anchors: anchors, Intermediates: intermediates, CRLs: c.SMIME.CRLs, RequireCRL: true,
+		Anchors: anchors, Intermediates: intermediates, CRLs: c.SMIME.CRLs, CRLLook: crlLook, RequireCRL: true,
 		MaxCRLAge: time.Duration(c.SMIME.MaxCRLAge), LastKnownGood: time.Duration(c.Trust.LastKnownGood),
 		MinRSABits: c.SMIME.MinRSABits, Refresh: time.Duration(c.Trust.Refresh), Log: log, Policies: map[string][]string{},
 	}

@@ -19,10 +19,12 @@ import (
 // is too old by its own dates.
 type lists struct {
 	paths   []string
+	every   time.Duration // how long what was seen counts
 	log     *slog.Logger
 	answers *answers
 
 	mu      sync.Mutex
+	looked  time.Time                 // last, by the system's clock; guarded by mu
 	files   map[string]*listFile      // by path, guarded by mu
 	index   map[string][]*revocations // by issuer, newest first; the slices never change; guarded by mu
 	failed  map[string]string         // the complaint last logged for a path, guarded by mu
@@ -41,8 +43,8 @@ func (f *listFile) is(st fs.FileInfo) bool {
 	return f != nil && st.Mode().IsRegular() && f.size == st.Size() && f.changed.Equal(st.ModTime())
 }
 
-func openLists(paths []string, log *slog.Logger, a *answers) (*lists, error) {
-	l := &lists{paths: paths, log: log, answers: a, files: map[string]*listFile{}, failed: map[string]string{}}
+func openLists(paths []string, every time.Duration, log *slog.Logger, a *answers) (*lists, error) {
+	l := &lists{paths: paths, every: every, log: log, answers: a, files: map[string]*listFile{}, failed: map[string]string{}}
 	for _, p := range paths {
 		if _, err := os.Stat(p); err != nil {
 			return nil, fmt.Errorf("revocation list: %w", err)
@@ -100,10 +102,15 @@ func (l *lists) unread() int {
 	return len(l.failed) + len(l.skipped)
 }
 
-// refresh reads what has changed since.
+// refresh reads what has changed since, unless it has just looked.
 func (l *lists) refresh() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	now := time.Now()
+	if now.Sub(l.looked) < l.every {
+		return
+	}
+	l.looked = now
 	anew := false
 	present := l.expand()
 	maps.DeleteFunc(l.failed, func(p, _ string) bool { return !slices.Contains(present, p) })

@@ -116,6 +116,8 @@ type Options struct {
 	// CRLs are files, or directories of files, with revocation lists in DER or PEM.
 	// They are read again when they change. Each must be readable at New.
 	CRLs []string
+	// CRLLook is for how long they need not be looked at again; 0: they are looked at each time.
+	CRLLook time.Duration
 	// RequireCRL: an issuer for which no list is configured makes the answer Stale.
 	// Otherwise its certificates pass, and the step says that nothing is known.
 	RequireCRL bool

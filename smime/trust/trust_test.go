@@ -496,3 +496,17 @@ func TestListsByTwoKeys(t *testing.T) {
 		w.expect(v, byNew, Encrypt, b, Revoked)
 	}
 }
+
+// The folder is looked at once in CRLLook.
+func TestCRLLook(t *testing.T) {
+	w := newWorld(t)
+	w.options.CRLLook = time.Hour
+	c, b := w.issue(demopki.Spec{CN: "Alice", Address: alice.String()}), Binding{Address: alice}
+	v := w.verifier()
+	w.expect(v, c, Encrypt, b, None)
+	w.sub.Revoke(c)
+	w.publish(w.sub, "sub.crl", 25*time.Hour)
+	w.expect(v, c, Encrypt, b, None)
+	v.lists.looked = time.Now().Add(-2 * time.Hour)
+	w.expect(v, c, Encrypt, b, Revoked)
+}

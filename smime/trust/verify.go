@@ -56,7 +56,7 @@ func New(o Options) (*Verifier, error) {
 	}
 	v.remote = newRemote(&v.o, v.answers)
 	var err error
-	v.lists, err = openLists(o.CRLs, o.Log, v.answers)
+	v.lists, err = openLists(o.CRLs, o.CRLLook, o.Log, v.answers)
 	return v, err
 }
 

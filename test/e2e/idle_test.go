@@ -60,9 +60,11 @@ func TestIdle(t *testing.T) {
 		return err
 	})
 	used := s.memory()
+	time.Sleep(15 * time.Second)
+	soon := s.memory()
 	time.Sleep(time.Minute) // for what idles away
-	t.Logf("memory (PSS): %d accounts, empty: %s; after each of them had %d messages delivered, a log-in, a SELECT and a FETCH of all envelopes: %s; a minute later: %s",
-		idleAccounts, empty, idleEach, used, s.memory())
+	t.Logf("memory (PSS): %d accounts, empty: %s; after each of them had %d messages delivered, a log-in, a SELECT and a FETCH of all envelopes: %s; 15 s later: %s; a minute after that: %s",
+		idleAccounts, empty, idleEach, used, soon, s.memory())
 	s.stop(syscall.SIGTERM)
 	t.Logf("until SMTP and IMAP greet, after a stop: %v", s.startTimed())
 	l := newLedger()
