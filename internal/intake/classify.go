@@ -23,10 +23,14 @@ const (
 	maxContent  = 1 << 20 // bytes of text for the content rules
 )
 
-// classify finds the label.
+// classify finds the label. A submission under the Message-ID of another message belongs to its conversation, or
+// its label would take the other's place.
 func (in *Intake) classify(ctx context.Context, p *passage) error {
 	s, signed := in.signals(p)
 	ids := thread(p.header)
+	if id, ok := messageID(p.header); ok && p.path == policy.Submission {
+		ids = append(ids, id)
+	}
 	if len(ids) > 0 {
 		for _, a := range in.threadAccounts(p) {
 			labels, err := in.o.Store.LabelOf(ctx, a, ids)

@@ -126,3 +126,12 @@ func TestLowering(t *testing.T) {
 		t.Errorf("a stranger's request: %q, %s", w.last().Bodies[0].Label, got)
 	}
 }
+
+// A submission under the Message-ID of confidential mail is confidential: otherwise its label would be that
+// conversation's from then on.
+func TestLabelIsNotReplaced(t *testing.T) {
+	w := newWorld(t)
+	w.shelf.labels[string(w.principal("alice").Account)+"first@x"] = mail.Confidential
+	_, err := w.submit("alice", "dave", "From: alice@works.gov.example\nMessage-ID: <first@x>\nX-Classification: unclassified\n\nthe body\n")
+	w.refused(err, mail.Refused, "has no certificate")
+}
