@@ -29,7 +29,7 @@ func smimeSigners(args []string) error {
 	if err != nil {
 		return err
 	}
-	store, err := keys.OpenFile(cfg.Keystore.Path)
+	store, err := cfg.Keystore.of(keys.Service).open()
 	if err != nil {
 		return err
 	}
@@ -98,6 +98,15 @@ func smimeKeyImport(args []string) error {
 	if err != nil {
 		return err
 	}
+	service, err := cfg.Keystore.of(keys.Service).open()
+	if err != nil {
+		return err
+	}
+	defer service.Close()
+	store, ok := service.(*keys.FileStore)
+	if !ok {
+		return errors.New("the service keys are in a token, where keys are made and not imported: cmmpd keys generate, and keys request for the certificate")
+	}
 	a, domain := mail.Address{Local: "domain-signing-authority", Domain: strings.ToLower(*whom)}, true
 	if strings.Contains(*whom, "@") {
 		domain = false
@@ -129,11 +138,6 @@ func smimeKeyImport(args []string) error {
 		d.trust(r)
 		return fmt.Errorf("the certificate cannot sign for %s: %s", a, r.Failure)
 	}
-	store, err := keys.OpenFile(cfg.Keystore.Path)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
 	name := fmt.Sprintf("signer/%s-%x", *whom, certs[0].SerialNumber)
 	if err := store.Import(keys.Service, name, key); err != nil {
 		return err

@@ -193,6 +193,12 @@ func TestTokens(t *testing.T) {
 	if got := s.opened(); !strings.Contains(got, "first words") {
 		t.Errorf("bob reads %q", got)
 	}
+	if out := s.must("", program, "smime", "signers", "--config", s.path("cmmpd.toml")); !strings.Contains(out, "the domain works.gov.example") || strings.Contains(out, "NOT USABLE") {
+		t.Errorf("who signs: %s", out)
+	}
+	if code, out := s.code("smime", "key", "import", "--config", s.path("cmmpd.toml"), "--for", "works.gov.example", "--certificate", "none", "--key", "none"); code != 1 || !strings.Contains(out, "are in a token") {
+		t.Errorf("a key is imported into a token: %d %s", code, out)
+	}
 	t.Run("sealed", func(t *testing.T) { s.whileSealed(t, k, p) })
 	t.Run("killed", func(t *testing.T) { s.whileKilled(t, k) })
 	t.Run("officers", func(t *testing.T) { s.officers(t, k) })
