@@ -93,6 +93,9 @@ func (s *Set) wrapper(number group.Scalar) (*keys.Wrapper, error) {
 	return keys.NewWrapper(key)
 }
 
+// Of says which set the share belongs to.
+func (s Share) Of() [16]byte { return s.set }
+
 // Check proves that a share is one of the set: by the commitments, not by trust. The error is of kind mail.Invalid.
 func (s *Set) Check(share Share) error {
 	switch {
@@ -154,40 +157,51 @@ func (s *Set) head() ([]byte, error) {
 
 // Encode is the set as PEM.
 func (s *Set) Encode() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: append(bytes.Clone(s.encoded), s.sealed...)})
+	return pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: s.Bytes()})
 }
+
+// Bytes is the set as Encode has it, without the armour.
+func (s *Set) Bytes() []byte { return append(bytes.Clone(s.encoded), s.sealed...) }
 
 // ParseSet reads what Encode wrote. The error is of kind mail.Corrupt.
 func ParseSet(text []byte) (*Set, error) {
-	bad := func(why string) error { return mail.E(mail.Corrupt, "", fmt.Errorf("not a shared secret: %s", why)) }
 	block, rest := pem.Decode(text)
 	if block == nil || block.Type != pemType || len(block.Headers) > 0 || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, bad("no PEM block " + pemType)
+		return nil, errSet("no PEM block " + pemType)
 	}
-	in := cryptobyte.String(block.Bytes)
+	return ParseBytes(block.Bytes)
+}
+
+func errSet(why string) error {
+	return mail.E(mail.Corrupt, "", fmt.Errorf("not a shared secret: %s", why))
+}
+
+// ParseBytes reads what Bytes returned. The error is of kind mail.Corrupt.
+func ParseBytes(raw []byte) (*Set, error) {
+	in := cryptobyte.String(raw)
 	var v, k, n uint8
 	var id []byte
 	if !in.ReadUint8(&v) || v != version {
-		return nil, bad("another version")
+		return nil, errSet("another version")
 	}
 	if !in.ReadBytes(&id, idSize) || !in.ReadUint8(&k) || !in.ReadUint8(&n) || k < 2 || n < k || n > maxShares {
-		return nil, bad("the header")
+		return nil, errSet("the header")
 	}
 	s := &Set{ID: [idSize]byte(id), Threshold: int(k), Count: int(n)}
 	for range k {
 		var e []byte
 		c := group.Ristretto255.NewElement()
 		if !in.ReadBytes(&e, scalarSize) || c.UnmarshalBinary(e) != nil {
-			return nil, bad("a commitment")
+			return nil, errSet("a commitment")
 		}
 		s.commitments = append(s.commitments, c)
 	}
 	var err error
-	if s.encoded, err = s.head(); err != nil || !bytes.HasPrefix(block.Bytes, s.encoded) {
-		return nil, bad("not as it is written")
+	if s.encoded, err = s.head(); err != nil || !bytes.HasPrefix(raw, s.encoded) {
+		return nil, errSet("not as it is written")
 	}
 	if s.sealed = bytes.Clone(in); len(s.sealed) == 0 || len(s.sealed) > maxSecret+100 {
-		return nil, bad("the sealed secret")
+		return nil, errSet("the sealed secret")
 	}
 	return s, nil
 }
