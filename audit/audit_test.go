@@ -125,7 +125,7 @@ func mustFail(t testing.TB, path string, since []byte, words ...string) {
 func records(t testing.TB, dir string) []Record {
 	t.Helper()
 	var b bytes.Buffer
-	if err := Export(context.Background(), dir, &b, JSONL, time.Time{}, time.Time{}); err != nil {
+	if err := (Export{Format: JSONL}).Write(context.Background(), dir, &b); err != nil {
 		t.Fatal(err)
 	}
 	var out []Record

@@ -21,10 +21,10 @@ const (
 )
 
 // bundleHeader is the one header block of a file.
-func bundleHeader(name string, size int64) ([]byte, error) {
+func bundleHeader(path string, size int64) ([]byte, error) {
 	var b bytes.Buffer
 	err := tar.NewWriter(&b).WriteHeader(&tar.Header{
-		Typeflag: tar.TypeReg, Name: bundleDir + name, Size: size, Mode: 0o444, Format: tar.FormatUSTAR,
+		Typeflag: tar.TypeReg, Name: path, Size: size, Mode: 0o444, Format: tar.FormatUSTAR,
 	})
 	return b.Bytes(), err
 }
@@ -35,6 +35,22 @@ func padding(size int64) int64 { return (bundleBlock - size%bundleBlock) % bundl
 // Bundle writes the whole log in dir, running or not, as one file, which Verify takes.
 // The records are not checked: whoever gets the bundle does that.
 func Bundle(ctx context.Context, dir string, w io.Writer) error {
+	return bundleTo(ctx, dir, w, func(int64, int64) {})
+}
+
+// Bundle writes the log as one file: all of it, or, if the filter leaves anything out, an extract.
+func (e Export) Bundle(ctx context.Context, dir string, w io.Writer) error {
+	if !e.all() || e.First > 0 || e.End > 0 {
+		return e.Extract(ctx, dir, w)
+	}
+	progress := e.Progress
+	if progress == nil {
+		progress = func(int64, int64) {}
+	}
+	return bundleTo(ctx, dir, w, progress)
+}
+
+func bundleTo(ctx context.Context, dir string, w io.Writer, progress func(done, total int64)) error {
 	v, err := openForReading(ctx, dir)
 	if err != nil {
 		return err
@@ -44,11 +60,14 @@ func Bundle(ctx context.Context, dir string, w io.Writer) error {
 		if err := ctx.Err(); err != nil {
 			return mail.E(mail.Unavailable, "", err)
 		}
+		if t, ok := parseTileName(name); ok && t.L == entries {
+			progress(t.N<<tileHeight, v.tree.N)
+		}
 		data, err := v.src.read(name, maxBundle)
 		if err != nil {
 			return err
 		}
-		head, err := bundleHeader(name, int64(len(data)))
+		head, err := bundleHeader(bundleDir+name, int64(len(data)))
 		if err != nil {
 			return err
 		}
@@ -60,6 +79,7 @@ func Bundle(ctx context.Context, dir string, w io.Writer) error {
 	if _, err := w.Write(make([]byte, 2*bundleBlock)); err != nil {
 		return fmt.Errorf("writing the bundle: %w", err)
 	}
+	progress(v.tree.N, v.tree.N)
 	return nil
 }
 
@@ -122,7 +142,7 @@ func (b *bundleSource) step(name string) error {
 	if err != nil {
 		return fault("this is not the header of this file")
 	}
-	want, err := bundleHeader(name, size)
+	want, err := bundleHeader(bundleDir+name, size)
 	if err != nil || !bytes.Equal(head, want) {
 		return fault("this is not the header of this file")
 	}

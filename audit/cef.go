@@ -1,80 +1,94 @@
 package audit
 
 import (
-	"fmt"
 	"strconv"
-	"strings"
 )
 
-// The escapes of CEF: a pipe would end a header field, an equals sign a key; line ends
-// are written \n and \r, and only values of the extension may have them.
-func cefEscapes(header bool) *strings.Replacer {
-	if header {
-		return strings.NewReplacer(`\`, `\\`, `|`, `\|`, "\n", " ", "\r", " ")
-	}
-	return strings.NewReplacer(`\`, `\\`, `=`, `\=`, "\n", `\n`, "\r", `\r`)
-}
-
-// cefLine is r as one event of ArcSight's Common Event Format, version 0.
-func cefLine(r *Record) string {
-	header, value := cefEscapes(true), cefEscapes(false)
-	var b strings.Builder
-	name := r.Type
+// appendCEF appends r as one event of ArcSight's Common Event Format, version 0, and a line end. A pipe would end a field
+// of the header, an equals sign a key; line ends are written \n and \r. Types and phases have none of these.
+func appendCEF(b []byte, r *Record) []byte {
+	b = append(b, "CEF:0|cmmpd|cmmpd|"...)
+	b = strconv.AppendInt(b, recordVersion, 10)
+	b = append(b, '|')
+	b = append(append(b, r.Type...), '|')
+	b = append(b, r.Type...)
 	if r.Phase != "" {
-		name += " " + r.Phase
+		b = append(append(b, ' '), r.Phase...)
 	}
-	fmt.Fprintf(&b, "CEF:0|cmmpd|cmmpd|%d|%s|%s|%d|", recordVersion, header.Replace(r.Type), header.Replace(name), severity(r))
-	sep := ""
-	ext := func(key, v string) {
-		if v != "" {
-			b.WriteString(sep + key + "=" + value.Replace(visible(v)))
-			sep = " "
+	b = append(b, '|')
+	b = strconv.AppendInt(b, int64(cefSeverity(r)), 10)
+	b = append(b, "|externalId="...)
+	b = strconv.AppendInt(b, r.Seq, 10)
+	b = append(b, " rt="...)
+	b = strconv.AppendInt(b, r.Time.UnixMilli(), 10)
+	for _, f := range [...]struct{ key, value string }{
+		{" suser=", r.Actor}, {" duser=", r.Subject}, {" shost=", r.Client}, {" outcome=", r.Outcome},
+	} {
+		if f.value != "" {
+			b = appendCEFValue(append(b, f.key...), f.value)
 		}
 	}
-	ext("externalId", strconv.FormatInt(r.Seq, 10))
-	ext("rt", strconv.FormatInt(r.Time.UnixMilli(), 10))
-	ext("suser", r.Actor)
-	ext("duser", r.Subject)
-	ext("shost", r.Client)
-	ext("outcome", r.Outcome)
 	if r.Count > 0 {
-		ext("cnt", strconv.FormatInt(r.Count, 10))
-		ext("end", strconv.FormatInt(r.Last.UnixMilli(), 10))
+		b = strconv.AppendInt(append(b, " cnt="...), r.Count, 10)
+		b = strconv.AppendInt(append(b, " end="...), r.Last.UnixMilli(), 10)
 	}
 	if r.Phase == phaseEnd {
-		ext("cn1Label", "act")
-		ext("cn1", strconv.FormatInt(r.Act, 10))
+		b = strconv.AppendInt(append(b, " cn1Label=act cn1="...), r.Act, 10)
 	}
 	if r.Approval != "" {
-		ext("cs1Label", "approval")
-		ext("cs1", r.Approval)
+		b = appendCEFValue(append(b, " cs1Label=approval cs1="...), r.Approval)
 	}
 	if len(r.Detail) > 0 {
-		ext("cs2Label", "detail")
-		ext("cs2", string(appendDetail(nil, r.Detail)))
+		b = appendCEFValue(append(b, " cs2Label=detail cs2="...), string(appendDetail(nil, r.Detail)))
 	}
-	return b.String()
+	return append(b, '\n')
 }
 
-// severity is CEF's 0 to 10.
-func severity(r *Record) int {
-	switch {
-	case r.Type == AuditGap:
+func appendCEFValue(b []byte, s string) []byte {
+	return appendVisible(b, s, func(b []byte, c rune) ([]byte, bool) {
+		switch c {
+		case '\\', '=':
+			return append(b, '\\', byte(c)), true
+		case '\n':
+			return append(b, `\n`...), true
+		case '\r':
+			return append(b, `\r`...), true
+		}
+		return b, false
+	})
+}
+
+// cefSeverity is CEF's 0 to 10.
+func cefSeverity(r *Record) int {
+	switch weightOf(r) {
+	case lossWeight:
 		return 8
-	case r.Outcome != "" && r.Outcome != okOutcome:
+	case failureWeight:
 		return 6
-	case ClassOf(r.Type) == Must:
+	case mustWeight:
 		return 5
 	}
 	return 3
 }
 
-// visible replaces control characters, but for the line ends that are escaped.
-func visible(s string) string {
-	return strings.Map(func(c rune) rune {
-		if c < 0x20 && c != '\n' && c != '\r' || c >= 0x7f && c < 0xa0 || c == '\u2028' || c == '\u2029' {
-			return ' '
-		}
-		return c
-	}, s)
+// weight is how much a record should be noticed.
+type weight int
+
+const (
+	plainWeight weight = iota
+	mustWeight         // an act of the class Must
+	failureWeight
+	lossWeight // records are missing
+)
+
+func weightOf(r *Record) weight {
+	switch {
+	case r.Type == AuditGap:
+		return lossWeight
+	case r.Outcome != "" && r.Outcome != okOutcome && r.Type != MailSealed && r.Type != MailPassed && r.Type != KeystoreState:
+		return failureWeight
+	case ClassOf(r.Type) == Must:
+		return mustWeight
+	}
+	return plainWeight
 }

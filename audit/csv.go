@@ -3,40 +3,70 @@ package audit
 import (
 	"strconv"
 	"strings"
+	"unicode"
 )
 
-func csvHead() []string {
-	return []string{"seq", "time", "type", "phase", "act", "actor", "subject", "client", "approval", "outcome", "count", "last", "detail"}
-}
+const csvHead = "seq,time,type,phase,act,actor,subject,client,approval,outcome,count,last,detail\r\n"
 
-func csvRow(r *Record) []string {
-	row := []string{
-		strconv.FormatInt(r.Seq, 10), r.Time.Format(timeLayout), r.Type, r.Phase, "",
-		r.Actor, r.Subject, r.Client, r.Approval, r.Outcome, "", "", "",
-	}
+// appendCSV appends r as one line of CSV (RFC 4180), end of line included. No cell has an end of line in it.
+func appendCSV(b []byte, r *Record) []byte {
+	b = strconv.AppendInt(b, r.Seq, 10)
+	b = append(b, ',')
+	b = r.Time.AppendFormat(b, timeLayout)
+	b = append(b, ',')
+	b = append(append(b, r.Type...), ',')
+	b = append(append(b, r.Phase...), ',')
 	if r.Phase == phaseEnd {
-		row[4] = strconv.FormatInt(r.Act, 10)
+		b = strconv.AppendInt(b, r.Act, 10)
 	}
+	for _, cell := range [...]string{r.Actor, r.Subject, r.Client, r.Approval, r.Outcome} {
+		b = append(b, ',')
+		b = appendCell(b, cell)
+	}
+	b = append(b, ',')
 	if r.Count > 0 {
-		row[10], row[11] = strconv.FormatInt(r.Count, 10), r.Last.Format(timeLayout)
+		b = strconv.AppendInt(b, r.Count, 10)
+		b = append(b, ',')
+		b = r.Last.AppendFormat(b, timeLayout)
+	} else {
+		b = append(b, ',')
 	}
+	b = append(b, ',')
 	if len(r.Detail) > 0 {
-		row[12] = string(appendDetail(nil, r.Detail))
+		b = appendCell(b, string(appendDetail(nil, r.Detail)))
 	}
-	for i, cell := range row {
-		row[i] = safeCell(cell)
-	}
-	return row
+	return append(b, "\r\n"...)
 }
 
-// safeCell keeps a spreadsheet from taking a cell for a formula: what begins like one
-// gets an apostrophe in front, the spreadsheets' own mark for text. NUL becomes U+FFFD.
-func safeCell(s string) string {
-	s = strings.ReplaceAll(s, "\x00", "\uFFFD")
-	for _, start := range [...]string{"=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"} {
-		if strings.HasPrefix(strings.TrimLeft(s, " "), start) {
-			return "'" + s
+// appendCell appends a cell that no spreadsheet takes for a formula: what begins like one gets an apostrophe in front,
+// the spreadsheets' own mark for text.
+func appendCell(b []byte, s string) []byte {
+	formula := startsFormula(s)
+	quoted := strings.ContainsAny(s, ",\" ")
+	if quoted {
+		b = append(b, '"')
+	}
+	if formula {
+		b = append(b, '\'')
+	}
+	b = appendVisible(b, s, func(b []byte, c rune) ([]byte, bool) {
+		if c == '"' {
+			return append(b, `""`...), true
+		}
+		return b, false
+	})
+	if quoted {
+		b = append(b, '"')
+	}
+	return b
+}
+
+func startsFormula(s string) bool {
+	s = strings.TrimLeftFunc(s, func(c rune) bool { return unicode.IsSpace(c) || !unicode.IsPrint(c) })
+	for _, start := range [...]string{"=", "+", "-", "@", "＝", "＋", "－", "＠"} {
+		if strings.HasPrefix(s, start) {
+			return true
 		}
 	}
-	return s
+	return false
 }

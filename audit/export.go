@@ -3,11 +3,8 @@ package audit
 import (
 	"bufio"
 	"context"
-	"encoding/csv"
-	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"cmmpd/internal/mail"
 )
@@ -17,40 +14,101 @@ type Format string
 
 // The formats.
 const (
-	JSONL Format = "jsonl" // the records as they are in the log, one a line
-	CSV   Format = "csv"   // RFC 4180, with a head line, safe to open in a spreadsheet
-	CEF   Format = "cef"   // ArcSight Common Event Format, one event a line
+	JSONL      Format = "jsonl"  // the records as they are in the log, one a line
+	CSV        Format = "csv"    // RFC 4180, with a head line, safe to open in a spreadsheet
+	CEF        Format = "cef"    // ArcSight Common Event Format, one event a line
+	SyslogText Format = "syslog" // RFC 5424, one message a line
 )
 
-// Export writes the records of the log in dir, running or not, whose time is in
-// [from, to); a zero time is no limit. Every record is checked against the checkpoint
-// before it is written, with the log's own key: who must not trust that, verifies. The
-// error is a *Fault if the log is bad; what was written before is good.
-func Export(ctx context.Context, dir string, w io.Writer, f Format, from, to time.Time) error {
-	out := bufio.NewWriterSize(w, 1<<16)
-	write, end := writerOf(f, out)
-	if write == nil {
-		return mail.E(mail.Invalid, "the formats are jsonl, csv and cef", nil)
+// Formats are all of them.
+func Formats() []Format { return []Format{JSONL, CSV, CEF, SyslogText} }
+
+// Export says what is to be exported, and how.
+type Export struct {
+	Filter
+	Format   Format
+	Syslog   Syslog                  // for SyslogText
+	Progress func(done, total int64) // called now and then with how many records have been looked at; may be nil
+}
+
+// progressEvery is how many records are looked at between two calls of Progress.
+const progressEvery = 1 << 14
+
+// Write writes the records of the log in dir, running or not, that the filter wants. Every record is checked against the
+// checkpoint before it is written, with the log's own key: who must not trust that, verifies. Memory does not grow with
+// the log. The error is a *Fault if the log is bad; what was written before is good.
+func (e Export) Write(ctx context.Context, dir string, w io.Writer) error {
+	encode, err := e.encoder()
+	if err != nil {
+		return err
 	}
+	out := bufio.NewWriterSize(w, 1<<16)
+	if e.Format == CSV {
+		_, _ = out.WriteString(csvHead) // bufio keeps the first error for Flush
+	}
+	var line []byte
+	err = e.walk(ctx, dir, func(r *Record, raw []byte) error {
+		line = encode(line[:0], r, raw)
+		_, err := out.Write(line)
+		return err
+	})
+	if flushed := out.Flush(); flushed != nil && err == nil {
+		err = flushed
+	}
+	return err
+}
+
+// walk calls f for every record that is wanted.
+func (e *Export) walk(ctx context.Context, dir string, f func(r *Record, raw []byte) error) error {
 	v, err := openForReading(ctx, dir)
 	if err != nil {
 		return err
 	}
 	defer v.src.close()
+	return e.walkOver(ctx, v, f)
+}
+
+func (e *Export) walkOver(ctx context.Context, v *verifier, f func(r *Record, raw []byte) error) error {
+	progress := e.Progress
+	if progress == nil {
+		progress = func(int64, int64) {}
+	}
 	v.each = func(r *Record, raw []byte) error {
-		if !from.IsZero() && r.Time.Before(from) || !to.IsZero() && !r.Time.Before(to) {
+		if r.Seq%progressEvery == 0 {
+			progress(r.Seq, v.tree.N)
+		}
+		if !e.matches(r) {
 			return nil
 		}
-		return write(r, raw)
+		if err := f(r, raw); err != nil {
+			return fmt.Errorf("writing the export: %w", err)
+		}
+		return nil
 	}
-	bad := v.check(ctx, 0)
-	if err := end(); err != nil && bad == nil {
-		bad = fmt.Errorf("writing the export: %w", err)
+	if err := v.check(ctx, min(e.First, v.tree.N)); err != nil {
+		return err
 	}
-	if err := out.Flush(); err != nil && bad == nil {
-		bad = fmt.Errorf("writing the export: %w", err)
+	progress(v.tree.N, v.tree.N)
+	return nil
+}
+
+// encoder returns what appends one record in the format, end of line included.
+func (e *Export) encoder() (func(b []byte, r *Record, raw []byte) []byte, error) {
+	if err := e.Check(); err != nil {
+		return nil, err
 	}
-	return bad
+	switch e.Format {
+	case JSONL:
+		return func(b []byte, _ *Record, raw []byte) []byte { return append(append(b, raw...), '\n') }, nil
+	case CSV:
+		return func(b []byte, r *Record, _ []byte) []byte { return appendCSV(b, r) }, nil
+	case CEF:
+		return func(b []byte, r *Record, _ []byte) []byte { return appendCEF(b, r) }, nil
+	case SyslogText:
+		s := e.Syslog
+		return func(b []byte, r *Record, _ []byte) []byte { return append(s.Append(b, r), '\n') }, s.Check()
+	}
+	return nil, mail.E(mail.Invalid, "the formats are jsonl, csv, cef and syslog", nil)
 }
 
 // openForReading opens the log in dir with its own key, and lets its writer go on.
@@ -90,28 +148,4 @@ func readTail(src *dirSource) (*verifier, error) {
 		}
 	}
 	return v, nil
-}
-
-// writerOf returns what writes one record in a format, and what ends the export.
-func writerOf(f Format, w *bufio.Writer) (write func(*Record, []byte) error, end func() error) {
-	none := func() error { return nil }
-	switch f {
-	case JSONL:
-		return func(_ *Record, raw []byte) error {
-			w.Write(raw) // bufio keeps the first error for Flush
-			return w.WriteByte('\n')
-		}, none
-	case CEF:
-		return func(r *Record, _ []byte) error {
-			_, err := w.WriteString(cefLine(r) + "\n")
-			return err
-		}, none
-	case CSV:
-		c := csv.NewWriter(w)
-		c.UseCRLF = true
-		head := c.Write(csvHead())
-		return func(r *Record, _ []byte) error { return c.Write(csvRow(r)) },
-			func() error { c.Flush(); return errors.Join(head, c.Error()) }
-	}
-	return nil, nil
 }

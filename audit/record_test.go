@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -143,10 +144,7 @@ func FuzzEvent(f *testing.F) {
 		if err := json.Unmarshal(b, &m); err != nil || !utf8.Valid(b) {
 			t.Fatalf("%q is not JSON: %v", b, err)
 		}
-		csvRow(&r)
-		if strings.ContainsAny(cefLine(&r), "\r\n\x00") {
-			t.Fatalf("%q breaks a CEF line", b)
-		}
+		checkLines(t, &r)
 	})
 }
 
@@ -202,6 +200,92 @@ func FuzzBundle(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if verify(b) == nil && !bytes.Equal(b, good) && !bytes.Equal(b, empty) {
 			t.Fatalf("accepted %q", b)
+		}
+	})
+}
+
+// checkLines demands of each format that a record is one line without anything that steers a reader, and that CSV and
+// structured data can be read back.
+func checkLines(t *testing.T, r *Record) {
+	t.Helper()
+	for _, f := range []string{
+		strings.TrimSuffix(string(appendCSV(nil, r)), "\r\n"), strings.TrimSuffix(string(appendCEF(nil, r)), "\n"), string(new(Syslog).Append(nil, r)),
+	} {
+		if i := strings.IndexFunc(f, func(c rune) bool { return c < 0x20 || c == 0x7f || c >= 0x80 && c != utf8.RuneError && hidden(c) }); i >= 0 || !utf8.ValidString(f) {
+			t.Fatalf("%q has %q", f, f[i:])
+		}
+	}
+	row, err := csv.NewReader(bytes.NewReader(appendCSV(nil, r))).Read()
+	if err != nil || len(row) != 13 {
+		t.Fatalf("%q: %v", row, err)
+	}
+	for _, cell := range row {
+		if startsFormula(cell) {
+			t.Fatalf("a formula: %q", cell)
+		}
+	}
+	params, ok := structuredData(string(new(Syslog).Append(nil, r)))
+	if plain := string(appendVisible(nil, r.Subject, func(b []byte, _ rune) ([]byte, bool) { return b, false })); !ok || params["subject"] != plain {
+		t.Fatalf("%q, want %q", params["subject"], plain)
+	}
+}
+
+// structuredData reads the parameters of a message, by RFC 5424, section 6.
+func structuredData(msg string) (params map[string]string, ok bool) {
+	f := strings.SplitN(msg, " ", 7)
+	if len(f) != 7 || !strings.HasPrefix(f[6], "[") {
+		return nil, false
+	}
+	params, rest := map[string]string{}, f[6]
+	for strings.HasPrefix(rest, "[") {
+		id := strings.IndexAny(rest, " ]")
+		if id < 2 || id > 33 {
+			return nil, false
+		}
+		for rest = rest[id:]; strings.HasPrefix(rest, " "); {
+			name, after, found := strings.Cut(rest[1:], `="`)
+			if !found || len(name) > 32 || strings.ContainsAny(name, "= ]\"") {
+				return nil, false
+			}
+			value, i := "", 0
+			for ; i < len(after) && after[i] != '"'; i++ {
+				if after[i] == '\\' {
+					i++
+				} else if after[i] == ']' {
+					return nil, false
+				}
+				if i < len(after) {
+					value += after[i : i+1]
+				}
+			}
+			if i >= len(after) {
+				return nil, false
+			}
+			if _, twice := params[name]; !twice {
+				params[name] = value
+			}
+			rest = after[i+1:]
+		}
+		if !strings.HasPrefix(rest, "]") {
+			return nil, false
+		}
+		rest = rest[1:]
+	}
+	return params, strings.HasPrefix(rest, " ")
+}
+
+func FuzzSyslog(f *testing.F) {
+	f.Add("a\"b]c\\d\n\u202e", "n=]\" ", 1024)
+	f.Fuzz(func(t *testing.T, value, name string, limit int) {
+		r := Record{Event: Event{Type: MailRefused, Actor: value, Subject: value, Outcome: value, Detail: map[string]string{name: value}}.bounded()}
+		checkLines(t, &r)
+		if limit < 1024 {
+			return
+		}
+		s := Syslog{Limit: limit}
+		msg := s.Append(nil, &r)
+		if _, ok := structuredData(string(msg)); !ok || len(msg) > limit {
+			t.Fatalf("%d octets: %q", len(msg), msg)
 		}
 	})
 }

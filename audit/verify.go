@@ -22,10 +22,11 @@ type Report struct {
 	Files       int
 	Bytes       int64
 	Since       int64 // how many records the checkpoint given covers; -1 if none was given
+	Part        *Part // of an extract; First and Last are then those of the records in it
 }
 
 // Verify checks every byte of the log at path, which is an audit directory (of a running
-// platform, or a copy) or a bundle: that its files are exactly those that its checkpoint
+// platform, or a copy), a bundle or an extract: that its files are exactly those that its checkpoint
 // implies, that the checkpoint is signed by pubkey (the content of audit.pub as it was
 // handed over), that tiles and records have the root hash signed there, that each record
 // is in canonical form and in its place, and, if since is not nil, that the log continues
@@ -39,6 +40,10 @@ func Verify(ctx context.Context, path string, pubkey, since []byte) (*Report, er
 	key, canonical, err := parseKey(pubkey)
 	if err != nil {
 		return nil, &Fault{Record: -1, Reason: fmt.Sprintf("the key given is not a verifier key: %v", err)}
+	}
+	if x := openExtract(path); x != nil {
+		defer x.close()
+		return verifyExtract(ctx, x, key, canonical, since)
 	}
 	src, err := openSource(ctx, path)
 	if err != nil {

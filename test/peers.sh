@@ -19,6 +19,8 @@ need softhsm2-util softhsm2
 need gcc gcc # cmmpd keyd loads the library
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 [ -x /usr/sbin/slapd ] || missing="$missing slapd"
+[ -x /usr/sbin/rsyslogd ] || missing="$missing rsyslog"
+ls /usr/lib/*/rsyslog/lmnsd_ossl.so >/dev/null 2>&1 || missing="$missing rsyslog-openssl"
 perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl" # swaks speaks TLS with it
 if [ "${1:-}" = heavy ]; then
     need postfix postfix

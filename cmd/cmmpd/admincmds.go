@@ -26,7 +26,7 @@ type operator struct {
 	exportDirectory func(ctx context.Context, w io.Writer) error
 	check           func(ctx context.Context, deep bool) (admin.CheckReport, error)
 	compact         func(ctx context.Context) (storage.CompactReport, error)
-	exportAudit     func(ctx context.Context, e admin.Export, w io.Writer) error
+	exportAudit     func(ctx context.Context, e admin.Export, w io.Writer, progress func(done, total int64)) error
 	queueList       func(ctx context.Context, f func(queue.Listing) error) error
 	queueChange     func(ctx context.Context, act admin.QueueAct, items []string) (int, error)
 	backup          func(ctx context.Context, part string, w io.Writer) error
@@ -60,7 +60,7 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 	}
 	who := admin.Caller{System: "uid " + strconv.Itoa(os.Geteuid()), Name: name, Password: password}
 	s := admin.NewService(admin.Options{
-		LocalImport: true, AuditDir: cfg.Audit.Path, Audit: p.audit, Log: p.log,
+		LocalImport: true, AuditDir: cfg.Audit.Path, Audit: p.audit, Syslog: cfg.auditSyslog(), Log: p.log,
 		Login: func(ctx context.Context, c mail.Client, name, password string) (mail.Principal, error) {
 			if err := p.needDirectory(ctx); err != nil {
 				return mail.Principal{}, err
@@ -128,8 +128,8 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 		exportDirectory: func(ctx context.Context, w io.Writer) error { return s.ExportDirectory(ctx, who, w) },
 		check:           func(ctx context.Context, deep bool) (admin.CheckReport, error) { return s.Check(ctx, who, deep) },
 		compact:         func(ctx context.Context) (storage.CompactReport, error) { return s.Compact(ctx, who) },
-		exportAudit: func(ctx context.Context, e admin.Export, w io.Writer) error {
-			return s.ExportAudit(ctx, who, e, w)
+		exportAudit: func(ctx context.Context, e admin.Export, w io.Writer, progress func(done, total int64)) error {
+			return s.ExportAudit(ctx, who, e, w, progress)
 		},
 		queueList: func(ctx context.Context, f func(queue.Listing) error) error { return s.QueueList(ctx, who, f) },
 		queueChange: func(ctx context.Context, act admin.QueueAct, items []string) (int, error) {
@@ -182,7 +182,7 @@ func (l loginFlags) read() (name, password string, err error) {
 func withOperator(fs flags, args []string, rest int, act func(context.Context, *operator) error) error {
 	path := fs.config()
 	var login loginFlags
-	if strings.HasPrefix(fs.Name(), "directory") || fs.Name() == "queue remove" {
+	if strings.HasPrefix(fs.Name(), "directory") || fs.Name() == "queue remove" || fs.Name() == "audit export" {
 		login = fs.login()
 	}
 	if err := fs.parse(args, rest); err != nil {
@@ -273,45 +273,6 @@ func directoryExport(args []string) error {
 	})
 }
 
-// auditExport is "cmmpd audit export".
-func auditExport(args []string) error {
-	fs := newFlags("audit export", "--config FILE [--format jsonl|csv|cef] [--bundle] [--from T] [--to T] > FILE")
-	format := fs.String("format", "jsonl", "`format` of the records: jsonl, csv or cef")
-	bundle := fs.Bool("bundle", false, "write the whole log as one file that \"audit verify\" takes")
-	from := fs.String("from", "", "only records of this `time` (RFC 3339) or later")
-	to := fs.String("to", "", "only records before this `time`")
-	return withOperator(fs, args, 0, func(ctx context.Context, op *operator) error {
-		e := admin.Export{Format: audit.Format(*format), Bundle: *bundle}
-		if e.Format != audit.JSONL && e.Format != audit.CSV && e.Format != audit.CEF {
-			return usageError{fmt.Errorf("--format %s is none of jsonl, csv, cef", *format)}
-		}
-		var err error
-		if e.From, err = timeFlag("--from", *from); err != nil {
-			return err
-		}
-		if e.To, err = timeFlag("--to", *to); err != nil {
-			return err
-		}
-		if e.Bundle && (!e.From.IsZero() || !e.To.IsZero()) {
-			return usageError{errors.New("a bundle is the whole log: --from and --to do not go with --bundle")}
-		}
-		return op.exportAudit(ctx, e, os.Stdout)
-	})
-}
-
-// timeFlag reads a time or a date.
-func timeFlag(name, s string) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, usageError{fmt.Errorf("%s %q is neither a time such as 2026-11-22T08:00:00Z nor a date", name, s)}
-}
-
 // auditVerify is "cmmpd audit verify".
 func auditVerify(args []string) error {
 	fs := newFlags("audit verify", "--key PUBKEYFILE [--since CHECKPOINTFILE] PATH")
@@ -350,6 +311,9 @@ func verifyAudit(ctx context.Context, path string, key, since []byte) (string, e
 	r, err := audit.Verify(ctx, path, key, since)
 	if err != nil {
 		return "", err
+	}
+	if r.Part != nil {
+		return partText(r), nil
 	}
 	text := fmt.Sprintf("good: %s, %d records in %d files, root %s", r.Origin, r.Records, r.Files, r.Root)
 	if r.Records > 0 {

@@ -92,7 +92,7 @@ func (d *daemon) walkOptions(dir string, basePort int) walk.Options {
 		return errors.Join(act(op), op.close())
 	}
 	export := func(ctx context.Context, e admin.Export, w io.Writer) error {
-		return operate(ctx, "", "", func(op *operator) error { return op.exportAudit(ctx, e, w) })
+		return operate(ctx, "", "", func(op *operator) error { return op.exportAudit(ctx, e, w, nil) })
 	}
 	return walk.Options{
 		Dir: dir, Config: filepath.Join(dir, "cmmpd.toml"), Program: os.Args[0], BasePort: basePort, Out: os.Stdout,

@@ -71,7 +71,7 @@ func TestCertificateHistory(t *testing.T) {
 	log.Note(audit.Event{Type: audit.MailRefused, Outcome: "refuse"})
 	must(log.Close())
 	var exported bytes.Buffer
-	must(audit.Export(context.Background(), dir, &exported, audit.JSONL, time.Time{}, time.Time{}))
+	must(audit.Export{Format: audit.JSONL}.Write(context.Background(), dir, &exported))
 
 	uses, err := readUses(bytes.NewReader(exported.Bytes()))
 	must(err)

@@ -9,8 +9,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
-	"time"
+	"strings"
 
 	"cmmpd/audit"
 	"cmmpd/internal/intake"
@@ -51,13 +52,6 @@ type CheckReport struct {
 	Problems    []string `json:"problems"`
 }
 
-// Export says what of the audit log is wanted, and how.
-type Export struct {
-	Format   audit.Format
-	Bundle   bool      // the log itself, verifiable; Format and the times do not count
-	From, To time.Time // zero: no limit
-}
-
 // Options are the parts that the Service acts on. All functions must be set.
 type Options struct {
 	// Login proves who a caller is.
@@ -81,6 +75,7 @@ type Options struct {
 	// AuditDir is the folder that Audit writes.
 	AuditDir string
 	Audit    *audit.Log
+	Syslog   audit.Syslog // how the audit log is written in that format
 	// LocalImport lets a caller without a log-in change the directory: on a machine where
 	// no daemon runs yet, the operating system's rights on the files are all there is.
 	LocalImport bool
@@ -161,26 +156,8 @@ func (s *Service) Check(ctx context.Context, who Caller, deep bool) (CheckReport
 	return rep, s.end(ctx, act, err)
 }
 
-// ExportAudit writes the audit log, which is made to be published. That it was exported
-// is on record before the first byte; the record itself is in the export.
-func (s *Service) ExportAudit(ctx context.Context, who Caller, e Export, w io.Writer) error {
-	act, err := s.begin(ctx, audit.AuditExport, "", who)
-	if err != nil {
-		return err
-	}
-	if err := s.o.Audit.Flush(ctx); err != nil {
-		return s.end(ctx, act, err)
-	}
-	if e.Bundle {
-		err = audit.Bundle(ctx, s.o.AuditDir, w)
-	} else {
-		err = audit.Export(ctx, s.o.AuditDir, w, e.Format, e.From, e.To)
-	}
-	return s.end(ctx, act, err)
-}
-
-// authorize says who the caller is for the record, or why they may not.
-func (s *Service) authorize(ctx context.Context, who Caller, role string) (actor string, err error) {
+// authorize says who the caller is for the record, or why they may not: one of the roles is needed.
+func (s *Service) authorize(ctx context.Context, who Caller, roles ...string) (actor string, err error) {
 	if who.Name == "" {
 		if s.o.LocalImport {
 			return "", nil
@@ -191,8 +168,8 @@ func (s *Service) authorize(ctx context.Context, who Caller, role string) (actor
 	if err != nil {
 		return "", err
 	}
-	if !p.HasRole(role) {
-		return "", mail.E(mail.Denied, p.UID+" does not have the role "+role, nil)
+	if !slices.ContainsFunc(roles, p.HasRole) {
+		return "", mail.E(mail.Denied, p.UID+" does not have the role "+strings.Join(roles, " or "), nil)
 	}
 	return p.UID, nil
 }
@@ -205,10 +182,15 @@ func (s *Service) begin(ctx context.Context, event, actor string, who Caller) (*
 
 // beginOn is begin of an act on something that has a name.
 func (s *Service) beginOn(ctx context.Context, event, actor, subject string, who Caller) (*audit.Act, error) {
+	return s.beginWith(ctx, event, actor, subject, who, nil)
+}
+
+// beginWith is beginOn of an act of which more is to be said.
+func (s *Service) beginWith(ctx context.Context, event, actor, subject string, who Caller, detail map[string]string) (*audit.Act, error) {
 	if actor == "" {
 		actor = who.System
 	}
-	act, err := s.o.Audit.Begin(ctx, audit.Event{Type: event, Actor: actor, Subject: subject, Client: "socket, " + who.System})
+	act, err := s.o.Audit.Begin(ctx, audit.Event{Type: event, Actor: actor, Subject: subject, Client: "socket, " + who.System, Detail: detail})
 	if err != nil {
 		return nil, mail.E(mail.Unavailable, "the audit log cannot be written, so nothing was done", err)
 	}

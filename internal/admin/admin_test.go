@@ -69,7 +69,7 @@ func newFixture(t *testing.T, local bool) *fixture {
 func (f *fixture) records(t *testing.T, event string) []string {
 	t.Helper()
 	var out bytes.Buffer
-	if err := f.ExportAudit(t.Context(), Caller{System: "uid 0"}, Export{Format: audit.JSONL}, &out); err != nil {
+	if err := f.ExportAudit(t.Context(), Caller{System: "uid 0"}, Export{Format: audit.JSONL}, &out, nil); err != nil {
 		t.Fatal(err)
 	}
 	var lines []string
@@ -184,7 +184,7 @@ func talk(t *testing.T, f *fixture, path string) {
 		t.Errorf("export: %q %v", &out, err)
 	}
 	out.Reset()
-	if err := c.ExportAudit(t.Context(), Export{Format: audit.JSONL}, &out); err != nil || !strings.Contains(out.String(), audit.DirectoryExport) {
+	if err := c.ExportAudit(t.Context(), Export{Format: audit.JSONL}, &out, nil); err != nil || !strings.Contains(out.String(), audit.DirectoryExport) {
 		t.Errorf("audit export: %q %v", &out, err)
 	}
 	f.fail = errors.New("disk on fire")

@@ -89,17 +89,6 @@ func (c *Client) Check(ctx context.Context, deep bool) (rep CheckReport, err err
 	return rep, err
 }
 
-// ExportAudit is Service.ExportAudit.
-func (c *Client) ExportAudit(ctx context.Context, e Export, w io.Writer) error {
-	form := url.Values{"format": {string(e.Format)}, "bundle": {strconv.FormatBool(e.Bundle)}}
-	for name, at := range map[string]time.Time{"from": e.From, "to": e.To} {
-		if !at.IsZero() {
-			form.Set(name, at.Format(time.RFC3339Nano))
-		}
-	}
-	return c.do(ctx, pathAuditExport, form, nil, copyTo(w))
-}
-
 func copyTo(w io.Writer) func(io.Reader) error {
 	return func(r io.Reader) error {
 		_, err := io.Copy(w, r)

@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"cmmpd/audit"
 	"cmmpd/internal/mail"
 )
 
@@ -24,7 +23,6 @@ const (
 	pathImport      = "/v1/directory/import"
 	pathDirectory   = "/v1/directory/export"
 	pathCheck       = "/v1/check"
-	pathAuditExport = "/v1/audit/export"
 	pathQueueList   = "/v1/queue/list"
 	pathQueueChange = "/v1/queue/change"
 	maxImport       = 1 << 30
@@ -161,6 +159,9 @@ func (a *answer) Write(b []byte) (int, error) {
 	return a.ResponseWriter.Write(b)
 }
 
+// Unwrap is for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
 // failure is how an error travels over the socket.
 type failure struct {
 	Kind  mail.Kind `json:"kind"`
@@ -195,18 +196,4 @@ func (s *Server) check(w http.ResponseWriter, r *http.Request, who Caller) error
 		return err
 	}
 	return json.NewEncoder(w).Encode(rep)
-}
-
-func (s *Server) auditExport(w http.ResponseWriter, r *http.Request, who Caller) error {
-	e := Export{Format: audit.Format(r.FormValue("format")), Bundle: r.FormValue("bundle") == "true"}
-	for name, at := range map[string]*time.Time{"from": &e.From, "to": &e.To} {
-		if v := r.FormValue(name); v != "" {
-			t, err := time.Parse(time.RFC3339Nano, v)
-			if err != nil {
-				return mail.E(mail.Invalid, name+" is not a time (RFC 3339)", nil)
-			}
-			*at = t
-		}
-	}
-	return s.service.ExportAudit(r.Context(), who, e, w)
 }
