@@ -266,7 +266,7 @@ func (a *account) ensureKey(ctx context.Context) error {
 		return err
 	}
 	if !ok {
-		if k, err = keys.NewAccountKey(ctx, s.o.Keys, a.id); err != nil {
+		if k, err = keys.NewAccountKey(ctx, s.o.Keys, s.vault.Platform(), a.id); err != nil {
 			return err
 		}
 		if err := s.vault.PutAccount(a.id, k); err != nil {

@@ -9,10 +9,10 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"testing"
 
@@ -120,7 +120,7 @@ func TestFileStoreRefusesOpenFiles(t *testing.T) {
 func TestLadder(t *testing.T) {
 	ctx := context.Background()
 	f, _ := newFileStore(t)
-	k, err := NewAccountKey(ctx, f, "a")
+	k, err := NewAccountKey(ctx, f, PlatformKey, "a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestVault(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			id := mail.AccountID(fmt.Sprint("account ", i))
-			if err := v.PutAccount(id, AccountKey{1, []byte("public"), []byte(id)}); err != nil {
+			if err := v.PutAccount(id, AccountKey{1, []byte("public"), PlatformKey, []byte(id)}); err != nil {
 				t.Error(err)
 			}
 			for n := uint32(1); n <= 50; n++ {
@@ -177,7 +177,7 @@ func TestVault(t *testing.T) {
 	}
 	wg.Wait()
 	id := mail.AccountID("account 3")
-	if err := v.PutAccount(id, AccountKey{}); mail.KindOf(err) != mail.Exists {
+	if err := v.PutAccount(id, AccountKey{1, []byte("p"), PlatformKey, []byte("w")}); mail.KindOf(err) != mail.Exists {
 		t.Errorf("a second key pair: %v", err)
 	}
 	if err := v.Erase(map[mail.AccountID][]uint32{id: {2, 50}}); err != nil {
@@ -215,7 +215,7 @@ func TestVaultTail(t *testing.T) {
 	var ends []int64
 	for n := uint32(1); n <= 3; n++ {
 		if n == 1 {
-			if err := v.PutAccount("a", AccountKey{1, []byte("p"), []byte("w")}); err != nil {
+			if err := v.PutAccount("a", AccountKey{1, []byte("p"), PlatformKey, []byte("w")}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -265,7 +265,7 @@ func TestVaultFaults(t *testing.T) {
 			v, path := newVault(t, fsys)
 			fsys.FailAt(n, mode)
 			acked, erased := uint32(0), false
-			if err := v.PutAccount("a", AccountKey{1, []byte("p"), []byte("w")}); err == nil {
+			if err := v.PutAccount("a", AccountKey{1, []byte("p"), PlatformKey, []byte("w")}); err == nil {
 				for e := uint32(1); e <= 3; e++ {
 					if v.PutEpoch("a", v.LastEpoch("a")+1, []byte("epoch")) == nil {
 						acked = v.LastEpoch("a")
@@ -292,9 +292,12 @@ func TestVaultFaults(t *testing.T) {
 
 func FuzzVaultRecord(f *testing.F) {
 	for _, r := range []*vaultRecord{
-		{kind: vaultAccount, id: "a", key: AccountKey{1, []byte("p"), []byte("w")}},
+		{kind: vaultAccount, id: "a", key: AccountKey{1, []byte("p"), PlatformKey, []byte("w")}},
 		{kind: vaultEpoch, id: "a", epoch: 3, sealed: []byte("s")},
 		{kind: vaultFloor, id: "a", epoch: 3},
+		{kind: vaultAccount, id: "a", key: AccountKey{1, []byte("p"), PlatformKey, nil}},
+		{kind: vaultWrap, id: "a", key: AccountKey{0, nil, "platform-2", []byte("w")}},
+		{kind: vaultPlatform, key: AccountKey{Key: "platform-2"}},
 	} {
 		f.Add(r.encode(7, 64), uint32(7))
 		f.Add(r.payload(), uint32(r.kind))
@@ -306,7 +309,7 @@ func FuzzVaultRecord(f *testing.F) {
 				t.Fatalf("%x is written again otherwise", b[:n])
 			}
 		}
-		if kind := vaultKind(seed); kind >= vaultAccount && kind <= vaultFloor {
+		if kind := vaultKind(seed); kind >= vaultAccount && kind <= vaultPlatform {
 			if r, err := decodeVaultPayload(kind, b); err == nil && !bytes.Equal(r.payload(), b) {
 				t.Fatalf("%x is written again otherwise", b)
 			}
@@ -316,6 +319,15 @@ func FuzzVaultRecord(f *testing.F) {
 
 func FuzzVaultOpen(f *testing.F) {
 	f.Add([]byte{})
+	seed, _, err := checkVaultHeader(vaultHeader(testStore), testStore)
+	if err != nil {
+		f.Fatal(err)
+	}
+	var b []byte
+	for _, r := range wrapRecords() {
+		b = append(b, r.encode(seed, 0)...)
+	}
+	f.Add(b)
 	path := filepath.Join(f.TempDir(), "vault")
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if err := os.WriteFile(path, append(vaultHeader(testStore), b...), 0o600); err != nil {
@@ -325,8 +337,23 @@ func FuzzVaultOpen(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if err := errors.Join(v.PutEpoch("a", 1, []byte("x")), v.Close()); err == nil && !v.HasEpoch("a", 1) {
+		e := v.LastEpoch("a")
+		if err := v.PutEpoch("a", e+1, []byte("x")); err == nil && !v.HasEpoch("a", e+1) {
 			t.Fatal("what was put is not there")
+		}
+		k, ok, err := v.Account("a")
+		if err != nil {
+			t.Skip() // wrapped, it is nowhere
+		}
+		if err := v.Erase(nil); err != nil || v.Stale() {
+			t.Fatalf("erase: %v, stale %v", err, v.Stale())
+		}
+		again, there, err := v.Account("a")
+		if err != nil || there != ok || !reflect.DeepEqual(k, again) || v.LastEpoch("a") < e {
+			t.Fatalf("written anew: %+v, not %+v (%v)", again, k, err)
+		}
+		if err := v.Close(); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -18,7 +19,7 @@ import (
 // wraps message keys; the account's key pair wraps epoch keys (HPKE, RFC 9180); the platform key of the keystore wraps
 // the account's private key.
 
-// PlatformKey is the name, in the Mail slot, of the key that wraps the accounts' private keys.
+// PlatformKey is the name, in the Mail slot, of the first key that wraps the accounts' private keys. Which one does now is for the vault to say.
 const PlatformKey = "platform"
 
 // NewGCM is AES-256-GCM with the key of 32 bytes.
@@ -83,7 +84,8 @@ func aead() hpke.AEAD { return hpke.AES256GCM() }
 type AccountKey struct {
 	Suite   uint8
 	Public  []byte
-	Wrapped []byte // the private key, wrapped by the platform key
+	Key     string // the name, in the Mail slot, of the key that wraps the private key
+	Wrapped []byte // the private key, wrapped
 }
 
 // PrivateKey opens what was sealed to an account.
@@ -105,8 +107,8 @@ func AccountOf(aad []byte) string {
 	return id
 }
 
-// NewAccountKey makes the key pair of an account.
-func NewAccountKey(ctx context.Context, ks Keystore, id mail.AccountID) (AccountKey, error) {
+// NewAccountKey makes the key pair of an account, wrapped by the named platform key.
+func NewAccountKey(ctx context.Context, ks Keystore, name string, id mail.AccountID) (AccountKey, error) {
 	priv, err := kem().GenerateKey()
 	if err != nil {
 		return AccountKey{}, err
@@ -116,11 +118,32 @@ func NewAccountKey(ctx context.Context, ks Keystore, id mail.AccountID) (Account
 		return AccountKey{}, err
 	}
 	defer clear(raw)
-	wrapped, err := ks.Wrap(ctx, Mail, PlatformKey, raw, accountAAD(id))
+	wrapped, err := ks.Wrap(ctx, Mail, name, raw, accountAAD(id))
 	if err != nil {
 		return AccountKey{}, fmt.Errorf("wrap the key of account %s: %w", id, err)
 	}
-	return AccountKey{suiteP256, priv.PublicKey().Bytes(), wrapped}, nil
+	return AccountKey{suiteP256, priv.PublicKey().Bytes(), name, wrapped}, nil
+}
+
+// Rewrap wraps the private key by another platform key. What comes out has been opened once: the old wrapping may be thrown away.
+func (k AccountKey) Rewrap(ctx context.Context, ks Keystore, name string, id mail.AccountID) (AccountKey, error) {
+	p, err := k.Open(ctx, ks, id)
+	if err != nil {
+		return AccountKey{}, err
+	}
+	raw, err := p.key.Bytes()
+	if err != nil {
+		return AccountKey{}, err
+	}
+	defer clear(raw)
+	fresh := AccountKey{Suite: k.Suite, Public: k.Public, Key: name}
+	if fresh.Wrapped, err = ks.Wrap(ctx, Mail, name, raw, accountAAD(id)); err != nil {
+		return AccountKey{}, fmt.Errorf("wrap the key of account %s: %w", id, err)
+	}
+	if _, err := fresh.Open(ctx, ks, id); err != nil {
+		return AccountKey{}, fmt.Errorf("the key of account %s, wrapped anew: %w", id, err)
+	}
+	return fresh, nil
 }
 
 // Open unwraps the private key: from now on, and for as long as the result is held, the account's mail can be read.
@@ -128,14 +151,17 @@ func (k AccountKey) Open(ctx context.Context, ks Keystore, id mail.AccountID) (*
 	if k.Suite != suiteP256 {
 		return nil, mail.E(mail.Corrupt, "", fmt.Errorf("account %s has a key of unknown suite %d", id, k.Suite))
 	}
-	raw, err := ks.Unwrap(ctx, Mail, PlatformKey, k.Wrapped, accountAAD(id))
+	raw, err := ks.Unwrap(ctx, Mail, k.Key, k.Wrapped, accountAAD(id))
 	if err != nil {
-		return nil, fmt.Errorf("unwrap the key of account %s: %w", id, err)
+		return nil, fmt.Errorf("unwrap the key of account %s, which is under %s/%s: %w", id, Mail, k.Key, err)
 	}
 	defer clear(raw)
 	priv, err := kem().NewPrivateKey(raw)
 	if err != nil {
 		return nil, mail.E(mail.Corrupt, "", fmt.Errorf("the key of account %s: %w", id, err))
+	}
+	if !bytes.Equal(priv.PublicKey().Bytes(), k.Public) {
+		return nil, mail.E(mail.Corrupt, "", fmt.Errorf("the key of account %s is not the private half of its public one", id))
 	}
 	return &PrivateKey{id, priv}, nil
 }

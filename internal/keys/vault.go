@@ -24,13 +24,16 @@ type Vault struct {
 	fsys  durable.FS
 	path  string
 	store [16]byte
-	seed  uint32
 
 	mu       sync.Mutex // guards what follows
+	seed     uint32
 	file     durable.File
 	size     int64
 	failed   error
 	accounts map[mail.AccountID]*vaultEntry
+	platform string   // the key that accounts are to be wrapped under; empty: PlatformKey
+	names    []string // of all keys that wrap
+	stale    bool     // the file has wrapped keys that others have taken the place of
 
 	erasing sync.Mutex // held while the file is written anew; taken before flush
 	flush   sync.Mutex // held while flushing; taken before mu
@@ -40,6 +43,9 @@ type Vault struct {
 type vaultEntry struct {
 	id     mail.AccountID
 	key    int64      // offset of the account's record; 0: none
+	own    bool       // that record has the private key wrapped
+	wrap   int64      // offset of the latest record that says how the private key is wrapped; 0: the account's does
+	under  string     // the key that wraps it
 	epochs []epochRef // ascending
 	last   uint32     // the highest epoch ever used
 }
@@ -81,29 +87,35 @@ func OpenVault(fsys durable.FS, path string, store [16]byte) (*Vault, error) {
 		return nil, err
 	}
 	v := &Vault{fsys: fsys, path: path, store: store, file: f, accounts: make(map[mail.AccountID]*vaultEntry)}
-	if err := v.load(); err != nil {
+	version, err := v.load()
+	if err != nil {
 		kind := mail.Corrupt
 		if mail.KindOf(err) == mail.Unsupported {
 			kind = mail.Unsupported
 		}
 		return nil, errors.Join(mail.E(kind, "", fmt.Errorf("key vault %s: %w", path, err)), f.Close())
 	}
+	if version < vaultVersion {
+		if err := v.Erase(nil); err != nil { // an older program refuses what comes out
+			return nil, errors.Join(fmt.Errorf("key vault %s, bringing it from version %d to %d: %w", path, version, vaultVersion, err), v.Close())
+		}
+	}
 	return v, nil
 }
 
 // load reads all records, cuts off a torn tail, and writes and flushes the end once more, because a failed flush
 // may have left it in the page cache only.
-func (v *Vault) load() error {
+func (v *Vault) load() (version uint32, err error) {
 	size, err := v.file.Size()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	head := make([]byte, vaultHeaderSize)
 	if _, err := v.file.ReadAt(head, 0); err != nil {
-		return err
+		return 0, err
 	}
-	if v.seed, err = checkVaultHeader(head, v.store); err != nil {
-		return err
+	if v.seed, version, err = checkVaultHeader(head, v.store); err != nil {
+		return 0, err
 	}
 	v.size = vaultHeaderSize
 	err = v.readVault(v.file, vaultHeaderSize, size, func(r *vaultRecord, end int64) error {
@@ -116,7 +128,7 @@ func (v *Vault) load() error {
 	} else if err == nil {
 		err = v.settle(size)
 	}
-	return err
+	return version, err
 }
 
 // readVault calls f with the records of a part of the file, which begins with one, and where each ends. The error is errVaultRecord if there is
@@ -198,7 +210,20 @@ func (v *Vault) knownID(id []byte) mail.AccountID {
 	return mail.AccountID(id)
 }
 
+// oneName is the name of a key that wraps, the same string for all accounts.
+func (v *Vault) oneName(name string) string {
+	i := slices.Index(v.names, name)
+	if i < 0 {
+		i, v.names = len(v.names), append(v.names, name)
+	}
+	return v.names[i]
+}
+
 func (v *Vault) index(r *vaultRecord, offset int64) {
+	if r.kind == vaultPlatform {
+		v.platform = r.key.Key
+		return
+	}
 	e := v.accounts[r.id]
 	if e == nil {
 		e = &vaultEntry{id: r.id}
@@ -206,7 +231,14 @@ func (v *Vault) index(r *vaultRecord, offset int64) {
 	}
 	switch r.kind {
 	case vaultAccount:
-		e.key = offset
+		e.key, e.own = offset, len(r.key.Wrapped) > 0
+		if e.own { // what was there was that of an account whose own record got torn off
+			v.stale = v.stale || e.wrap != 0
+			e.wrap, e.under = 0, PlatformKey
+		}
+	case vaultWrap:
+		v.stale = v.stale || e.own || e.wrap != 0
+		e.wrap, e.under = offset, v.oneName(r.key.Key)
 	case vaultEpoch:
 		if i, ok := e.find(r.epoch); ok {
 			e.epochs[i].offset = offset
@@ -219,9 +251,9 @@ func (v *Vault) index(r *vaultRecord, offset int64) {
 	}
 }
 
-// put appends a record and returns when it is durable. It is visible before that.
-func (v *Vault) put(r *vaultRecord) error {
-	end, err := v.append(r)
+// put appends records and returns when they are durable. They are visible before that. check, which is called under v.mu, may refuse.
+func (v *Vault) put(check func() error, list ...*vaultRecord) error {
+	end, err := v.append(check, list)
 	if err != nil {
 		return err
 	}
@@ -247,21 +279,24 @@ func (v *Vault) put(r *vaultRecord) error {
 	return nil
 }
 
-func (v *Vault) append(r *vaultRecord) (end int64, err error) {
+func (v *Vault) append(check func() error, list []*vaultRecord) (end int64, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.failed != nil {
 		return 0, v.failed
 	}
-	if e := v.accounts[r.id]; e != nil && r.kind == vaultAccount && e.key != 0 {
-		return 0, mail.E(mail.Exists, "", fmt.Errorf("account %s has keys", r.id))
-	} else if r.kind == vaultEpoch && (e == nil || r.epoch != e.last+1) {
-		return 0, mail.E(mail.Internal, "", fmt.Errorf("epoch %d of account %s is out of order", r.epoch, r.id))
+	if err := check(); err != nil {
+		return 0, err
 	}
-	if v.size-v.synced > maxUnflushed-vaultRecordHead-maxVaultPayload {
+	if v.size-v.synced > maxUnflushed-int64(len(list))*(vaultRecordHead+maxVaultPayload) {
 		return 0, mail.E(mail.Busy, "", errors.New("the key vault has too much to flush"))
 	}
-	b := r.encode(v.seed, v.synced)
+	var b []byte
+	ends := make([]int64, len(list))
+	for i, r := range list {
+		b = append(b, r.encode(v.seed, v.synced)...)
+		ends[i] = v.size + int64(len(b))
+	}
 	if _, err := v.file.WriteAt(b, v.size); err != nil {
 		terr := v.file.Truncate(v.size)
 		if terr == nil && noSpace(err) {
@@ -270,8 +305,10 @@ func (v *Vault) append(r *vaultRecord) (end int64, err error) {
 		v.failed = mail.E(mail.Unavailable, "", errors.Join(fmt.Errorf("write to the key vault: %w", err), terr))
 		return 0, v.failed
 	}
-	v.index(r, v.size)
-	v.size += int64(len(b))
+	for i, r := range list {
+		v.index(r, v.size)
+		v.size = ends[i]
+	}
 	return v.size, nil
 }
 
@@ -308,13 +345,33 @@ func (v *Vault) PutAccount(id mail.AccountID, k AccountKey) error {
 	if len(id) == 0 || len(id) > 255 {
 		return mail.E(mail.Invalid, "", fmt.Errorf("account id of %d bytes", len(id)))
 	}
-	return v.put(&vaultRecord{kind: vaultAccount, id: id, key: k})
+	if err := k.check(); err != nil {
+		return err
+	}
+	none := func() error {
+		if e := v.accounts[id]; e != nil && e.key != 0 {
+			return mail.E(mail.Exists, "", fmt.Errorf("account %s has keys", id))
+		}
+		return nil
+	}
+	if k.Key == PlatformKey {
+		return v.put(none, &vaultRecord{kind: vaultAccount, id: id, key: k})
+	}
+	// The wrapped key comes first: whatever is torn off, no account is there without.
+	wrap := &vaultRecord{kind: vaultWrap, id: id, key: k}
+	k.Wrapped = nil
+	return v.put(none, wrap, &vaultRecord{kind: vaultAccount, id: id, key: k})
 }
 
 // Account is the account's key pair.
 func (v *Vault) Account(id mail.AccountID) (k AccountKey, ok bool, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	return v.account(id)
+}
+
+// account is Account. v.mu is held.
+func (v *Vault) account(id mail.AccountID) (k AccountKey, ok bool, err error) {
 	e := v.accounts[id]
 	if e == nil || e.key == 0 {
 		return AccountKey{}, false, nil
@@ -323,7 +380,17 @@ func (v *Vault) Account(id mail.AccountID) (k AccountKey, ok bool, err error) {
 	if err != nil {
 		return AccountKey{}, false, err
 	}
-	return r.key, true, nil
+	k = r.key
+	if e.wrap != 0 {
+		if r, err = v.read(e.wrap); err != nil {
+			return AccountKey{}, false, err
+		}
+		k.Key, k.Wrapped = r.key.Key, r.key.Wrapped
+	}
+	if len(k.Wrapped) == 0 {
+		return AccountKey{}, false, mail.E(mail.Corrupt, "", fmt.Errorf("the key vault has no private key of account %s", id))
+	}
+	return k, true, nil
 }
 
 // LastEpoch is the highest epoch that the account ever had, 0 if none: the next is one more.
@@ -338,7 +405,13 @@ func (v *Vault) LastEpoch(id mail.AccountID) uint32 {
 
 // PutEpoch keeps a sealed epoch key. The epochs of an account are put in order, by one goroutine at a time.
 func (v *Vault) PutEpoch(id mail.AccountID, epoch uint32, sealed []byte) error {
-	return v.put(&vaultRecord{kind: vaultEpoch, id: id, epoch: epoch, sealed: sealed})
+	next := func() error {
+		if e := v.accounts[id]; e == nil || epoch != e.last+1 {
+			return mail.E(mail.Internal, "", fmt.Errorf("epoch %d of account %s is out of order", epoch, id))
+		}
+		return nil
+	}
+	return v.put(next, &vaultRecord{kind: vaultEpoch, id: id, epoch: epoch, sealed: sealed})
 }
 
 // Epoch is the sealed epoch key. The error is of kind mail.NotFound if there is none, as when it was erased.

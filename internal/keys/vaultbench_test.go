@@ -14,9 +14,9 @@ import (
 // BenchmarkOpenVault opens a vault of 100,000 accounts with five epochs each, and says how much memory it holds then.
 func BenchmarkOpenVault(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "vault")
-	w := &rewriting{Vault: Vault{seed: 0, accounts: make(map[mail.AccountID]*vaultEntry)}}
+	w := &rewriting{Vault: Vault{accounts: make(map[mail.AccountID]*vaultEntry)}}
 	head := vaultHeader(testStore)
-	seed, err := checkVaultHeader(head, testStore)
+	seed, _, err := checkVaultHeader(head, testStore)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func BenchmarkOpenVault(b *testing.B) {
 		for i := range 100_000 {
 			r := &vaultRecord{kind: vaultEpoch, id: mail.AccountID(fmt.Sprintf("%08x-1111-4111-8111-111111111111", i)), epoch: epoch, sealed: sealed}
 			if epoch == 0 {
-				r.kind, r.key = vaultAccount, AccountKey{suiteP256, public, wrapped}
+				r.kind, r.key = vaultAccount, AccountKey{suiteP256, public, PlatformKey, wrapped}
 			}
 			w.buf = append(w.buf, r.encode(seed, 0)...)
 		}

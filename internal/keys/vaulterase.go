@@ -11,14 +11,21 @@ import (
 	"cmmpd/internal/mail"
 )
 
-// Erase removes epoch keys for good: the file is written anew without them, and when Erase returns the old one is
-// unlinked. What the disk keeps in its free blocks is docs/security.md's matter. Others use the vault while it is copied, and wait only for
+// Erase removes epoch keys for good, and with them all wrapped keys that Rewrap has replaced before: the file is written anew without them, and when
+// Erase returns the old one is unlinked. What the disk keeps in its free blocks is docs/security.md's matter. Others use the vault while it is copied, and wait only for
 // the end. If there is no space the error is of kind mail.Full, and nothing was done.
 func (v *Vault) Erase(gone map[mail.AccountID][]uint32) error {
 	v.erasing.Lock()
 	defer v.erasing.Unlock()
+	w := &rewriting{Vault: Vault{store: v.store, accounts: make(map[mail.AccountID]*vaultEntry)}, gone: gone, wraps: make(map[mail.AccountID]int64)}
 	v.mu.Lock()
 	file, size, failed := v.file, v.size, v.failed
+	w.seed = v.seed
+	for id, e := range v.accounts {
+		if e.wrap != 0 {
+			w.wraps[id] = e.wrap
+		}
+	}
 	v.mu.Unlock()
 	if failed != nil {
 		return failed
@@ -28,8 +35,10 @@ func (v *Vault) Erase(gone map[mail.AccountID][]uint32) error {
 	if err != nil {
 		return fullError(err)
 	}
-	w := &rewriting{Vault: Vault{store: v.store, seed: v.seed, file: f, accounts: make(map[mail.AccountID]*vaultEntry)}, gone: gone}
-	w.buf = vaultHeader(v.store)
+	w.file, w.buf = f, vaultHeader(v.store)
+	if w.fresh, _, err = checkVaultHeader(w.buf, v.store); err != nil {
+		return errors.Join(err, f.Close(), v.fsys.Remove(temp))
+	}
 	err = w.readVault(file, vaultHeaderSize, size, w.add)
 	if err == nil {
 		err = w.write()
@@ -63,6 +72,7 @@ func (v *Vault) replace(w *rewriting, size int64, temp string) error {
 	}
 	if err == nil {
 		w.floors(v.accounts)
+		w.name(v.platform)
 		err = w.write()
 	}
 	if err == nil {
@@ -81,20 +91,41 @@ func (v *Vault) replace(w *rewriting, size int64, temp string) error {
 		return errors.Join(v.failed, w.file.Close())
 	}
 	old := v.file
-	v.file, v.accounts, v.size, v.synced = w.file, w.accounts, w.size, w.size
+	v.file, v.accounts, v.size, v.synced, v.seed, v.stale = w.file, w.accounts, w.size, w.size, w.fresh, w.stale
 	return old.Close()
 }
 
 // rewriting is a vault that is written without some records.
 type rewriting struct {
 	Vault
-	gone map[mail.AccountID][]uint32
-	buf  []byte // not written yet
+	gone  map[mail.AccountID][]uint32
+	wraps map[mail.AccountID]int64 // where the wrapped keys that are to stay were; what comes after them is new
+	fresh uint32                   // the new file's seed
+	buf   []byte                   // not written yet
 }
 
-func (w *rewriting) add(r *vaultRecord, _ int64) error {
+// add copies a record that ends at end in the old file.
+func (w *rewriting) add(r *vaultRecord, end int64) error {
 	epochs, concerned := w.gone[r.id]
-	if concerned && (r.kind == vaultFloor || r.kind == vaultEpoch && slices.Contains(epochs, r.epoch)) {
+	newest := w.wraps[r.id]
+	switch r.kind {
+	case vaultFloor:
+		if concerned {
+			return nil
+		}
+	case vaultEpoch:
+		if slices.Contains(epochs, r.epoch) {
+			return nil
+		}
+	case vaultAccount:
+		if newest != 0 {
+			r.key.Wrapped = nil
+		}
+	case vaultWrap:
+		if end <= newest { // where a record begins another has ended
+			return nil
+		}
+	case vaultPlatform:
 		return nil
 	}
 	w.put(r)
@@ -106,7 +137,14 @@ func (w *rewriting) add(r *vaultRecord, _ int64) error {
 
 func (w *rewriting) put(r *vaultRecord) {
 	w.index(r, w.size+int64(len(w.buf)))
-	w.buf = append(w.buf, r.encode(w.seed, 0)...)
+	w.buf = append(w.buf, r.encode(w.fresh, w.size+int64(len(w.buf)))...) // the file has its name only when all of it is flushed
+}
+
+// name keeps in mind which key accounts are to be wrapped under.
+func (w *rewriting) name(platform string) {
+	if platform != "" {
+		w.put(&vaultRecord{kind: vaultPlatform, key: AccountKey{Key: platform}})
+	}
 }
 
 // floors keeps in mind which epochs those who lose some have used.

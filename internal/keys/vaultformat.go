@@ -13,7 +13,7 @@ import (
 // little-endian. docs/formats.md describes it octet by octet.
 const (
 	vaultMagic       = "CMMPDVLT"
-	vaultVersion     = 1
+	vaultVersion     = 2
 	vaultHeaderSize  = 64
 	vaultRecordMagic = 0x31764d43 // "CMv1"
 	vaultRecordHead  = 28
@@ -26,7 +26,14 @@ const (
 	vaultAccount vaultKind = 1 // an account's key pair
 	vaultEpoch   vaultKind = 2 // an epoch key
 	vaultFloor   vaultKind = 3 // epochs up to this one have been used
+
+	// Since version 2.
+	vaultWrap     vaultKind = 4 // how an account's private key is wrapped now
+	vaultPlatform vaultKind = 5 // the key that accounts are to be wrapped under
 )
+
+// maxWrapName bounds the names of keys that wrap.
+const maxWrapName = 200
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -39,31 +46,31 @@ func vaultHeader(store [16]byte) []byte {
 	return b
 }
 
-// checkVaultHeader returns the seed of the records' checksums.
-func checkVaultHeader(b []byte, store [16]byte) (uint32, error) {
+// checkVaultHeader returns the seed of the records' checksums, and the file's version.
+func checkVaultHeader(b []byte, store [16]byte) (seed, version uint32, err error) {
 	if len(b) != vaultHeaderSize || string(b[:8]) != vaultMagic {
-		return 0, errors.New("not a key vault")
+		return 0, 0, errors.New("not a key vault")
 	}
 	v := binary.LittleEndian.Uint32(b[8:])
 	if v > vaultVersion {
-		return 0, mail.E(mail.Unsupported, "", fmt.Errorf("made by a newer version of this program: version %d, this program knows %d", v, vaultVersion))
-	} else if v != vaultVersion {
-		return 0, fmt.Errorf("key vault of version %d is unknown", v)
+		return 0, 0, mail.E(mail.Unsupported, "", fmt.Errorf("made by a newer version of this program: version %d, this program knows %d", v, vaultVersion))
+	} else if v == 0 {
+		return 0, 0, fmt.Errorf("key vault of version %d is unknown", v)
 	}
 	if crc32.Checksum(b[:60], castagnoli) != binary.LittleEndian.Uint32(b[60:]) {
-		return 0, errors.New("the header is damaged")
+		return 0, 0, errors.New("the header is damaged")
 	}
 	if [16]byte(b[16:32]) != store {
-		return 0, errors.New("the key vault is that of another store")
+		return 0, 0, errors.New("the key vault is that of another store")
 	}
-	return crc32.Checksum(b, castagnoli), nil
+	return crc32.Checksum(b, castagnoli), v, nil
 }
 
 type vaultRecord struct {
 	kind   vaultKind
 	id     mail.AccountID
 	epoch  uint32     // of vaultEpoch and vaultFloor
-	key    AccountKey // of vaultAccount
+	key    AccountKey // of vaultAccount, where Wrapped may be empty; of vaultWrap and vaultPlatform what they have
 	sealed []byte     // of vaultEpoch
 }
 
@@ -80,6 +87,11 @@ func (r *vaultRecord) payload() []byte {
 		b = append(b, r.sealed...)
 	case vaultFloor:
 		b = binary.LittleEndian.AppendUint32(b, r.epoch)
+	case vaultWrap:
+		b = append(append(b, byte(len(r.key.Key))), r.key.Key...)
+		b = append(b, r.key.Wrapped...)
+	case vaultPlatform:
+		b = append(b, r.key.Key...)
 	}
 	return b
 }
@@ -106,7 +118,7 @@ func decodeVaultHead(b []byte, seed uint32) (kind vaultKind, synced int64, n int
 		return 0, 0, 0, 0, errVaultRecord
 	}
 	k, at, size := binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint32(b[16:])
-	if k < uint32(vaultAccount) || k > uint32(vaultFloor) || at > 1<<62 || size > maxVaultPayload {
+	if k < uint32(vaultAccount) || k > uint32(vaultPlatform) || at > 1<<62 || size > maxVaultPayload {
 		return 0, 0, 0, 0, errVaultRecord
 	}
 	return vaultKind(k), int64(at), int(size), binary.LittleEndian.Uint32(b[20:]), nil
@@ -144,7 +156,7 @@ func decodeVaultPayload(kind vaultKind, p []byte) (*vaultRecord, error) {
 }
 
 func (r *vaultRecord) decodePayload(kind vaultKind, p []byte, name func([]byte) mail.AccountID) error {
-	if len(p) < 1 || len(p) < 1+int(p[0]) || p[0] == 0 {
+	if len(p) < 1 || len(p) < 1+int(p[0]) || (p[0] == 0) != (kind == vaultPlatform) {
 		return errVaultRecord
 	}
 	*r = vaultRecord{kind: kind, id: name(p[1 : 1+int(p[0])])}
@@ -155,12 +167,23 @@ func (r *vaultRecord) decodePayload(kind vaultKind, p []byte, name func([]byte) 
 			return errVaultRecord
 		}
 		n := 3 + int(binary.LittleEndian.Uint16(p[1:]))
-		r.key = AccountKey{Suite: p[0], Public: p[3:n:n], Wrapped: p[n:]}
+		r.key = AccountKey{Suite: p[0], Public: p[3:n:n], Key: PlatformKey, Wrapped: p[n:]}
 	case vaultEpoch, vaultFloor:
 		if len(p) < 4 || kind == vaultFloor && len(p) != 4 {
 			return errVaultRecord
 		}
 		r.epoch, r.sealed = binary.LittleEndian.Uint32(p), p[4:]
+	case vaultWrap:
+		if len(p) < 1 || p[0] == 0 || int(p[0]) > maxWrapName || len(p) <= 1+int(p[0]) {
+			return errVaultRecord
+		}
+		n := 1 + int(p[0])
+		r.key = AccountKey{Key: string(p[1:n]), Wrapped: p[n:]}
+	case vaultPlatform:
+		if len(p) == 0 || len(p) > maxWrapName {
+			return errVaultRecord
+		}
+		r.key = AccountKey{Key: string(p)}
 	}
 	return nil
 }
