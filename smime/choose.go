@@ -96,7 +96,7 @@ func (g *Gateway) Choose(c Candidate) (Usable, error) {
 	if best == nil {
 		return Usable{}, unusable(c.Address, all)
 	}
-	u := Usable{Candidate: c, Cert: best.cert, Source: best.source, Evidence: best.result.Evidence}
+	u := Usable{Candidate: c, Cert: best.cert, Fingerprint: g.parsed.fingerprint(best.cert), Source: best.source, Evidence: best.result.Evidence}
 	u.GCM, u.Transport = g.reads(c, best.cert)
 	return u, nil
 }

@@ -2,7 +2,9 @@ package smime
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"sync"
 
 	"cmmpd/smime/trust"
@@ -18,16 +20,38 @@ const (
 // nothing of what they are worth. The zero value is empty; it may be used by several goroutines at once.
 type parsed struct {
 	mu    sync.RWMutex
-	known map[string]*x509.Certificate // by the DER; nobody changes them; guarded by mu
+	known map[string]read // by the DER; nobody changes them; guarded by mu
+}
+
+// read is a certificate that was read, and its fingerprint.
+type read struct {
+	cert  *x509.Certificate
+	print string
+}
+
+// fingerprint is the SHA-256 of c, in hex.
+func (p *parsed) fingerprint(c *x509.Certificate) string {
+	p.mu.RLock()
+	r, ok := p.known[string(c.Raw)]
+	p.mu.RUnlock()
+	if ok {
+		return r.print
+	}
+	return fingerprint(c)
+}
+
+func fingerprint(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return hex.EncodeToString(sum[:])
 }
 
 // certificate is trust.ParseCertificate.
 func (p *parsed) certificate(der []byte) (*x509.Certificate, error) {
 	p.mu.RLock()
-	c := p.known[string(der)]
+	r, ok := p.known[string(der)]
 	p.mu.RUnlock()
-	if c != nil {
-		return c, nil
+	if ok {
+		return r.cert, nil
 	}
 	c, err := trust.ParseCertificate(bytes.Clone(der)) // of which the certificate keeps parts
 	if err != nil || len(der) > maxParsedSize {
@@ -36,8 +60,8 @@ func (p *parsed) certificate(der []byte) (*x509.Certificate, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.known == nil || len(p.known) >= maxParsed {
-		p.known = map[string]*x509.Certificate{}
+		p.known = map[string]read{}
 	}
-	p.known[string(der)] = c
+	p.known[string(der)] = read{c, fingerprint(c)}
 	return c, nil
 }

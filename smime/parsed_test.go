@@ -1,6 +1,9 @@
 package smime
 
 import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"testing"
 )
 
@@ -21,11 +24,16 @@ func TestParsed(t *testing.T) {
 	if err != nil || other.Equal(first) || !first.Equal(w.people["carol"].Cert) {
 		t.Error("certificates are confused", err)
 	}
+	for _, c := range []*x509.Certificate{first, other, w.people["erin"].Cert} { // remembered or not
+		if sum := sha256.Sum256(c.Raw); p.fingerprint(c) != hex.EncodeToString(sum[:]) {
+			t.Errorf("the fingerprint of %s is %s", c.Subject, p.fingerprint(c))
+		}
+	}
 	if _, err := p.certificate([]byte("x")); err == nil {
 		t.Error("what is no certificate was read")
 	}
 	for len(p.known) > 0 { // whatever there is beyond the bound, all is forgotten then
-		p.known[string(rune(len(p.known)))+string(der)] = other
+		p.known[string(rune(len(p.known)))+string(der)] = read{cert: other}
 		if len(p.known) >= maxParsed {
 			break
 		}

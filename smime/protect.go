@@ -78,8 +78,12 @@ func (f fields) hasType() bool {
 }
 
 // tidy is a field with CRLF at the end of each line, and with blanks for what could
-// make two lines of one: a CR that ends no line, NUL.
+// make two lines of one: a CR that ends no line, NUL. What is so already is returned as it is.
 func tidy(raw []byte) []byte {
+	ends := bytes.Count(raw, []byte("\r\n"))
+	if ends > 0 && bytes.HasSuffix(raw, []byte("\r\n")) && bytes.Count(raw, []byte("\r")) == ends && bytes.Count(raw, []byte("\n")) == ends && bytes.IndexByte(raw, 0) < 0 {
+		return raw
+	}
 	raw = slices.Clone(canonical(raw))
 	if !bytes.HasSuffix(raw, []byte("\r\n")) {
 		raw = append(raw, "\r\n"...)

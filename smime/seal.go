@@ -241,25 +241,30 @@ func (g *Gateway) assemble(trace []byte, outer []field, cipher cms.Cipher, encry
 	if cipher.Authenticated() {
 		kind = "authEnveloped-data" // RFC 8551, section 3.2.2
 	}
-	head := bytes.Clone(trace)
+	head := make(cms.Pieces, 0, len(outer)+2)
+	head = append(head, trace)
 	for _, o := range outer {
-		head = append(head, o.raw...)
+		head = append(head, o.raw)
 	}
-	head = append(head, "MIME-Version: 1.0\r\n"+
+	head = append(head, []byte("MIME-Version: 1.0\r\n"+
 		"Content-Type: application/pkcs7-mime; smime-type="+kind+";\r\n name=\"smime.p7m\"\r\n"+
 		"Content-Transfer-Encoding: base64\r\n"+
-		"Content-Disposition: attachment; filename=\"smime.p7m\"\r\n\r\n"...)
+		"Content-Disposition: attachment; filename=\"smime.p7m\"\r\n\r\n"))
+	first := head.Size()
 	var out []byte
 	n := 0
 	err := encrypt(func(size int) []byte {
 		n = size
-		out = make([]byte, len(head)+base64Len(n))
-		copy(out, head)
+		out = make([]byte, first+base64Len(n))
+		rest := out
+		for _, h := range head {
+			rest = rest[copy(rest, h):]
+		}
 		return out[len(out)-n:]
 	})
 	if err != nil {
 		return nil, err
 	}
-	g.lines.inPlace(out[len(head):], n)
+	g.lines.inPlace(out[first:], n)
 	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"cmmpd/internal/mail"
@@ -34,22 +35,20 @@ func (m *Marking) SIOLabel() []byte {
 	if m.Text == "" {
 		return nil
 	}
-	var b strings.Builder
-	b.WriteString("SIO-Label: " + parameter("marking", m.Text))
+	b := append(make([]byte, 0, 256), "SIO-Label: "+parameter("marking", m.Text)...)
 	if m.Color != "" {
 		front := "black"
 		if slices.Contains(dark, m.Color) {
 			front = "white"
 		}
-		fmt.Fprintf(&b, ";\r\n fgcolor=%s; bgcolor=%q", front, m.Color)
+		b = strconv.AppendQuote(append(b, ";\r\n fgcolor="+front+"; bgcolor="...), m.Color)
 	}
 	if m.ESS != nil {
 		if der, err := m.ESS.DER(); err == nil {
-			fmt.Fprintf(&b, ";\r\n type=\":ess\"; label=%q", base64.StdEncoding.EncodeToString(der))
+			b = append(base64.StdEncoding.AppendEncode(append(b, ";\r\n type=\":ess\"; label=\""...), der), '"')
 		}
 	}
-	b.WriteString("\r\n")
-	return []byte(b.String())
+	return append(b, "\r\n"...)
 }
 
 // parameter writes a MIME parameter: quoted, or as RFC 2231 has it.

@@ -83,11 +83,12 @@ type Candidate struct {
 // Usable is a candidate with the certificate to encrypt to, and what they can read.
 type Usable struct {
 	Candidate
-	Cert      *x509.Certificate
-	Evidence  []trust.Evidence // how it is known that Cert is not revoked
-	Source    string           // FromDirectory, FromPin, or a Source's name
-	GCM       bool             // AES-256-GCM; AES-256-CBC everybody reads
-	Transport cms.KeyTransport // of an RSA key; an elliptic curve's agrees on a key either way
+	Cert        *x509.Certificate
+	Fingerprint string           // the SHA-256 of Cert, in hex
+	Evidence    []trust.Evidence // how it is known that Cert is not revoked
+	Source      string           // FromDirectory, FromPin, or a Source's name
+	GCM         bool             // AES-256-GCM; AES-256-CBC everybody reads
+	Transport   cms.KeyTransport // of an RSA key; an elliptic curve's agrees on a key either way
 }
 
 // Kind is how a message is protected, judged by its root entity alone: an encrypted

@@ -2,8 +2,6 @@ package intake
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"time"
 
 	"cmmpd/directory"
@@ -208,9 +206,8 @@ func (in *Intake) explainCertificate(r *Reader, e directory.Entry, demand policy
 }
 
 func certificateOf(u smime.Usable) *Certificate {
-	sum := sha256.Sum256(u.Cert.Raw)
 	c := &Certificate{
-		Subject: u.Cert.Subject.String(), Serial: u.Cert.SerialNumber.Text(16), SHA256: hex.EncodeToString(sum[:]),
+		Subject: u.Cert.Subject.String(), Serial: u.Cert.SerialNumber.Text(16), SHA256: u.Fingerprint,
 		Source: u.Source, Type: trust.TypeOf(u.Cert), NotAfter: u.Cert.NotAfter.UTC(),
 	}
 	for form := policy.AnyAES256; form <= policy.GCM && u.Meets(form.String()); form++ {

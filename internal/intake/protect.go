@@ -33,6 +33,9 @@ func (p *passage) seals() []envelope {
 	for i, blind := range p.blind() {
 		m := p.mailboxes[i]
 		if !blind {
+			if named.to == nil {
+				named.to = make([]mailbox, 0, len(p.mailboxes)-i)
+			}
 			named.to = append(named.to, m)
 			continue
 		}
@@ -46,6 +49,7 @@ func (p *passage) seals() []envelope {
 		out = append([]envelope{named}, out...)
 	}
 	for i := range out {
+		out[i].readers = make([]smime.Usable, 0, len(out[i].to)+1)
 		for _, m := range out[i].to {
 			out[i].readers = append(out[i].readers, p.usable[m.key()])
 		}

@@ -1,8 +1,6 @@
 package intake
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"strconv"
 	"strings"
 	"time"
@@ -32,9 +30,8 @@ func (p *passage) readers(detail map[string]string) {
 			if len(seen) > maxListed {
 				continue
 			}
-			sum := sha256.Sum256(u.Cert.Raw)
 			detail["reader."+strconv.Itoa(len(seen))] = strings.Join([]string{
-				hex.EncodeToString(sum[:]), plain(u.Source), plain(trust.TypeOf(u.Cert)), u.Address.String(),
+				u.Fingerprint, plain(u.Source), plain(trust.TypeOf(u.Cert)), u.Address.String(),
 			}, " | ")
 		}
 	}

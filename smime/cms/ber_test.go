@@ -253,3 +253,6 @@ func wrap(id byte, parts ...pieces) pieces {
 	all[0] = derHeader(id, all.size())
 	return all
 }
+
+// join is the encoding in one piece.
+func (p pieces) join() []byte { return bytes.Join(p, nil) }

@@ -3,6 +3,7 @@ package cms
 import (
 	"errors"
 	"io"
+	"slices"
 )
 
 // Content is what is to be encrypted or signed. It is asked for its bytes more than once and
@@ -32,15 +33,15 @@ func (p Pieces) WriteTo(w io.Writer) (n int64, err error) {
 
 // frame is an encoding with a content in it that is written elsewhere. It is a Content, too.
 type frame struct {
-	head    []byte
+	head    pieces
 	content Content
-	tail    []byte
+	tail    pieces
 }
 
-func (f frame) Size() int { return len(f.head) + f.content.Size() + len(f.tail) }
+func (f frame) Size() int { return f.head.size() + f.content.Size() + f.tail.size() }
 
 func (f frame) WriteTo(w io.Writer) (int64, error) {
-	n, err := Pieces{f.head}.WriteTo(w)
+	n, err := Pieces(f.head).WriteTo(w)
 	if err != nil {
 		return n, err
 	}
@@ -48,15 +49,15 @@ func (f frame) WriteTo(w io.Writer) (int64, error) {
 	if n += m; err != nil {
 		return n, err
 	}
-	m, err = Pieces{f.tail}.WriteTo(w)
+	m, err = Pieces(f.tail).WriteTo(w)
 	return n + m, err
 }
 
 // wrap puts what stands before f, f, and what stands behind it under one header.
 func (f frame) wrap(id byte, before, behind pieces) frame {
 	size := before.size() + f.Size() + behind.size()
-	f.head = append(append(pieces{derHeader(id, size)}, before...), f.head).join()
-	f.tail = append(pieces{f.tail}, behind...).join()
+	f.head = slices.Concat(pieces{derHeader(id, size)}, before, f.head)
+	f.tail = slices.Concat(f.tail, behind)
 	return f
 }
 
@@ -67,9 +68,10 @@ func (f frame) inContentInfo(id OID) frame {
 
 // place copies f into out, which is as long as f, and returns the part where the content is.
 func (f frame) place(out []byte) ([]byte, error) {
-	copy(out, f.head)
-	copy(out[len(out)-len(f.tail):], f.tail)
-	middle := out[len(f.head) : len(out)-len(f.tail)]
+	first, last := f.head.size(), len(out)-f.tail.size()
+	f.head.copyTo(out)
+	f.tail.copyTo(out[last:])
+	middle := out[first:last]
 	space := filler(middle)
 	if _, err := f.content.WriteTo(&space); err != nil {
 		return nil, err

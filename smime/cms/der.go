@@ -56,13 +56,11 @@ func (p pieces) size() int {
 	return n
 }
 
-// join returns the encoding in one piece.
-func (p pieces) join() []byte {
-	out := make([]byte, 0, p.size())
+// copyTo writes the encoding to the beginning of out.
+func (p pieces) copyTo(out []byte) {
 	for _, b := range p {
-		out = append(out, b...)
+		out = out[copy(out, b):]
 	}
-	return out
 }
 
 // tlv encodes one small element.
@@ -77,9 +75,19 @@ func tlv(id byte, parts ...[]byte) []byte {
 
 // setOf encodes a SET OF (or what replaces its tag) in DER: sorted by encoding.
 func setOf(id byte, members [][]byte) []byte {
-	sorted := slices.Clone(members)
-	slices.SortFunc(sorted, bytes.Compare)
-	return tlv(id, sorted...)
+	return tlv(id, sorted(members)...)
+}
+
+// setPieces is setOf, not joined.
+func setPieces(id byte, members [][]byte) pieces {
+	all := sorted(members)
+	return append(pieces{derHeader(id, pieces(all).size())}, all...)
+}
+
+func sorted(members [][]byte) [][]byte {
+	all := slices.Clone(members)
+	slices.SortFunc(all, bytes.Compare)
+	return all
 }
 
 // integer encodes a number.

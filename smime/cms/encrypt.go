@@ -80,9 +80,9 @@ func EncryptTo(place func(size int) []byte, rnd io.Reader, c Cipher, contentType
 		}
 	}
 	if c.Authenticated() {
-		err = encryptGCM(place, rnd, c, key, contentType, plain, setOf(derSet, recipients))
+		err = encryptGCM(place, rnd, c, key, contentType, plain, setPieces(derSet, recipients))
 	} else {
-		err = encryptCBC(place, rnd, c, key, contentType, plain, pieces{small(version), setOf(derSet, recipients)})
+		err = encryptCBC(place, rnd, c, key, contentType, plain, append(pieces{small(version)}, setPieces(derSet, recipients)...))
 	}
 	if err != nil {
 		return mail.E(mail.Internal, "", fmt.Errorf("encrypt content: %w", err))
@@ -97,14 +97,14 @@ func encryptCBC(place func(int) []byte, rnd io.Reader, c Cipher, key []byte, con
 		return err
 	}
 	cc := contentCipher{Cipher: c, iv: iv}
-	padded := frame{content: plain, tail: padding(plain.Size())}
+	padded := frame{content: plain, tail: pieces{padding(plain.Size())}}
 	der := frame{content: padded}.wrap(derContext, nil, nil).wrap(derSequence, pieces{contentType.der(), cc.algorithm().der()}, nil).
 		wrap(derSequence, head, nil).inContentInfo(EnvelopedData)
 	return der.encrypt(place, func(content, _ []byte) error { return cc.sealCBC(key, content) })
 }
 
 // encryptGCM makes an AuthEnvelopedData.
-func encryptGCM(place func(int) []byte, rnd io.Reader, c Cipher, key []byte, contentType OID, plain Content, recipients []byte) error {
+func encryptGCM(place func(int) []byte, rnd io.Reader, c Cipher, key []byte, contentType OID, plain Content, recipients pieces) error {
 	nonce, err := randomBytes(rnd, gcmNonce)
 	if err != nil {
 		return err
@@ -119,7 +119,7 @@ func encryptGCM(place func(int) []byte, rnd io.Reader, c Cipher, key []byte, con
 	}
 	behind = append(behind, tlv(derOctetString, make([]byte, gcmTag)))
 	der := frame{content: plain}.wrap(derContext, nil, nil).wrap(derSequence, pieces{contentType.der(), cc.algorithm().der()}, nil).
-		wrap(derSequence, pieces{small(0), recipients}, behind).inContentInfo(AuthEnvelopedData)
+		wrap(derSequence, append(pieces{small(0)}, recipients...), behind).inContentInfo(AuthEnvelopedData)
 	return der.encrypt(place, func(content, tail []byte) error {
 		return cc.sealGCM(key, content, tail[len(tail)-gcmTag:], aad)
 	})
@@ -131,7 +131,7 @@ func (f frame) encrypt(place func(int) []byte, seal func(content, tail []byte) e
 	out := place(f.Size())
 	content, err := f.place(out)
 	if err == nil {
-		err = seal(content, out[len(out)-len(f.tail):])
+		err = seal(content, out[len(out)-f.tail.size():])
 	}
 	if err != nil {
 		clear(out) // it holds the plain text

@@ -148,14 +148,20 @@ func (o OID) der() []byte {
 // appendNumber appends the groups of seven bits of an arc; the first includes root. nil: it is
 // no number, or too large.
 func appendNumber(b []byte, arc string, root byte, first bool) []byte {
-	if arc == "" || strings.Trim(arc, "0123456789") != "" {
+	v, fits := uint64(0), true
+	for i := range len(arc) {
+		c := arc[i] - '0'
+		if c > 9 {
+			return nil
+		}
+		if fits = fits && v < 1<<58; fits {
+			v = v*10 + uint64(c)
+		}
+	}
+	if arc == "" || first && root < 2 && (!fits || v > 39) {
 		return nil
 	}
-	v, err := strconv.ParseUint(arc, 10, 62)
-	if first && root < 2 && (err != nil || v > 39) {
-		return nil
-	}
-	if err != nil {
+	if !fits {
 		return appendLarge(b, arc, root, first)
 	}
 	if first {

@@ -87,7 +87,7 @@ func SignContent(rnd io.Reader, detached bool, signers []SignerSpec, o SignOptio
 		encap = frame{content: content}.wrap(derOctetString, nil, nil).wrap(derExplicit, nil, nil)
 	}
 	return encap.wrap(derSequence, pieces{o.ContentType.der()}, nil).
-		wrap(derSequence, pieces{small(version), setOf(derSet, unique(digests))}, pieces{setOf(derExplicit, unique(certs)), setOf(derSet, infos)}).
+		wrap(derSequence, pieces{small(version), setOf(derSet, unique(digests))}, append(setPieces(derExplicit, unique(certs)), setPieces(derSet, infos)...)).
 		inContentInfo(SignedData), nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"cmmpd/internal/mail"
 )
 
 // Bounds of answers.
@@ -56,25 +58,31 @@ func (a *answers) put(question []byte, k answer) {
 	a.known[string(question)] = k
 }
 
-// question is k's, in one form. It is nil if the answer depends on more than certificates and lists at hand.
-func (k *check) question() []byte {
+// question appends k's, in one form, to b. It is nil if the answer depends on more than certificates and lists at hand.
+func (k *check) question(b []byte) []byte {
 	if len(k.q.Extra) > 0 || k.q.Soft || len(k.c.Raw) > maxCertSize {
 		return nil
 	}
-	b := make([]byte, 0, len(k.c.Raw)+256)
 	directory := byte(0)
 	if k.q.Binding.Directory {
 		directory = 1
 	}
 	b = append(b, byte(k.q.Purpose), directory)
-	add := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
-	add(k.q.Binding.Address.String())
+	b = appendAddress(b, k.q.Binding.Address)
 	b = binary.AppendUvarint(b, uint64(len(k.q.Binding.Aliases)))
 	for _, a := range k.q.Binding.Aliases {
-		add(a.String())
+		b = appendAddress(b, a)
 	}
 	return append(b, k.c.Raw...)
 }
+
+func appendAddress(b []byte, a mail.Address) []byte {
+	b = append(binary.AppendUvarint(b, uint64(len(a.Local))), a.Local...)
+	return append(binary.AppendUvarint(b, uint64(len(a.Domain))), a.Domain...)
+}
+
+// questionRoom is what most questions take, in bytes.
+const questionRoom = 2048
 
 // remember notes an answer that rests on lists alone, all of which hold.
 func (k *check) remember(question []byte, state uint64) {

@@ -75,7 +75,8 @@ func (v *Verifier) Ask(c *x509.Certificate, q Query) Result {
 	}
 	k := &check{v: v, c: c, q: q, now: v.o.Now()}
 	v.lists.refresh()
-	question, state := k.question(), v.answers.state.Load()
+	var room [questionRoom]byte
+	question, state := k.question(room[:0]), v.answers.state.Load()
 	if question != nil {
 		if r, ok := v.answers.get(question, k.now); ok {
 			return r
