@@ -29,6 +29,9 @@ type Act struct {
 // may have been recorded all the same), Invalid if the type is not one of this package.
 func (l *Log) Begin(ctx context.Context, e Event) (*Act, error) {
 	e.Outcome = ""
+	if err := l.mayAct(); err != nil {
+		return nil, err
+	}
 	seq, err := l.write(ctx, Record{Event: e, Phase: phaseBegin})
 	if err != nil {
 		return nil, err
@@ -71,6 +74,9 @@ func (a *Act) End(ctx context.Context, outcome error) error {
 // Record records one complete event durably, for instance that something was viewed: it
 // is Begin and End in one. The errors are those of Begin.
 func (l *Log) Record(ctx context.Context, e Event) error {
+	if err := l.mayAct(); err != nil {
+		return err
+	}
 	_, err := l.write(ctx, Record{Event: e})
 	return err
 }
@@ -86,6 +92,17 @@ func Outcome(err error) string {
 		s += ": " + public
 	}
 	return s
+}
+
+// mayAct is nil unless acts are refused for want of witnesses.
+func (l *Log) mayAct() error {
+	l.mu.Lock()
+	refuse := l.refuse
+	l.mu.Unlock()
+	if refuse == nil {
+		return nil
+	}
+	return refuse()
 }
 
 // write hands a record to the writer and waits until it is durable.

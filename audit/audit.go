@@ -52,7 +52,9 @@ func (o Options) withDefaults() Options {
 // goroutines.
 type Log struct {
 	opts  Options
-	store *store // of the writer's goroutine; after Close, nobody's
+	store *store  // of the writer's goroutine; after Close, nobody's
+	clock clock   // of the writer's goroutine, as is back
+	back  *Record // that the clock was set back, if that is not in the log yet
 	pub   []byte
 	wake  chan struct{} // something waits; holds one
 	done  chan struct{} // the writer's goroutine has ended
@@ -66,6 +68,11 @@ type Log struct {
 	trouble error  // why the last commit failed; nil again when one succeeds
 	last    []byte // the published checkpoint
 	size    int64  // what it covers
+	tail    *tail  // the growing end that goes with it
+
+	cosigned *cosigned     // what witnesses have cosigned and is not on disk yet
+	grown    chan struct{} // something was committed; holds one; nil: nobody waits for it
+	refuse   func() error  // why acts are refused although they could be recorded; nil: never
 }
 
 // waiter is a record whose caller waits until it is durable.
@@ -95,8 +102,9 @@ func Open(dir string, key crypto.Signer, o Options) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{
-		opts: o, store: s, pub: s.key.pub, last: s.last, size: s.tail.size,
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
+		opts: o, store: s, pub: s.key.pub, last: s.last, size: s.tail.size, tail: s.tail,
+		clock: clock{wall: s.lastTime},
+		wake:  make(chan struct{}, 1), done: make(chan struct{}),
 		notes: notes{limit: o.Queue, byKey: make(map[string]*noted)},
 	}
 	go l.run()

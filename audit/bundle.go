@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"strconv"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // A bundle is a POSIX tar archive (ustar) that can be written in one way only: the
-// files in the order of filesOf, each below bundleDir, mode 0444, owner 0, time 0, then
+// files in the order of bundleFiles, each below bundleDir, mode 0444, owner 0, time 0, then
 // two blocks of zeros and nothing more. Unpacked with any tar it is a copy of the log.
 const (
 	bundleDir   = "audit/"
@@ -56,7 +57,7 @@ func bundleTo(ctx context.Context, dir string, w io.Writer, progress func(done, 
 		return err
 	}
 	defer v.src.close()
-	for name := range filesOf(v.tree.N) {
+	for name := range bundleFiles(v.tree.N, v.src.hasCosigned()) {
 		if err := ctx.Err(); err != nil {
 			return mail.E(mail.Unavailable, "", err)
 		}
@@ -113,7 +114,7 @@ func openBundle(path string) (*bundleSource, error) {
 	return b, nil
 }
 
-// newBundle walks over the first two files, without which nothing more can be expected.
+// newBundle walks over the first files, without which nothing more can be expected.
 func newBundle(r io.ReaderAt, size int64, c io.Closer) (*bundleSource, error) {
 	b := &bundleSource{r: r, size: size, where: make(map[string]span), file: c}
 	for _, name := range []string{keyFile, checkpointFile} {
@@ -121,7 +122,28 @@ func newBundle(r io.ReaderAt, size int64, c io.Closer) (*bundleSource, error) {
 			return nil, err
 		}
 	}
+	if head := make([]byte, len(bundleDir+cosignedFile)); size-b.next >= bundleBlock {
+		if _, err := r.ReadAt(head, b.next); err == nil && string(head) == bundleDir+cosignedFile {
+			return b, b.step(cosignedFile)
+		}
+	}
 	return b, nil
+}
+
+// bundleFiles are the files in a bundle, in their order.
+func bundleFiles(size int64, cosigned bool) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for name := range filesOf(size) {
+			if !yield(name) || name == checkpointFile && cosigned && !yield(cosignedFile) {
+				return
+			}
+		}
+	}
+}
+
+func (b *bundleSource) hasCosigned() bool {
+	_, ok := b.where[cosignedFile]
+	return ok
 }
 
 // step walks over the header, the bytes and the padding of the file that must come

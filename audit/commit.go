@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"syscall"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -30,11 +31,16 @@ type store struct {
 	dir   *os.File // the directory itself, for the lock that holds readers off
 	owner *os.File // audit.pub, locked as long as the log is open: there is one writer
 	key   *noteKey
+	sign  func(tlog.Tree) ([]byte, error) // makes the checkpoint
+	group int64                           // how many records one commit adds at most
 
 	tail  *tail
 	last  []byte          // the published checkpoint
 	dirs  map[string]bool // the folders that exist
 	stale map[string]bool // superseded files and folders that could not be removed yet
+
+	lastTime time.Time // of the last record when the log was opened; zero: there was none
+	cosigned *cosigned // what checkpoint.cosigned holds; nil: there is none
 }
 
 // errForeign says that somebody else wrote to the log.
@@ -59,7 +65,7 @@ func (s *store) commit(records [][]byte) error {
 	if err != nil {
 		return s.takeBack(files, made, err)
 	}
-	signed, err := s.key.sign(tlog.Tree{N: next.size, Hash: root})
+	signed, err := s.sign(tlog.Tree{N: next.size, Hash: root})
 	if err != nil {
 		return s.takeBack(files, made, fmt.Errorf("signing: %w", err))
 	}

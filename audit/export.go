@@ -140,6 +140,7 @@ func readTail(src *dirSource) (*verifier, error) {
 	for _, step := range []func() error{
 		func() error { return v.checkKey(canonical) },
 		v.checkpoint,
+		func() error { _, err := v.readCosigned(); return err },
 		func() error { return src.exactly(v.tree.N) },
 		v.loadTail,
 	} {

@@ -38,7 +38,7 @@ func extractVerifier(t testing.TB) func(b []byte) (*Report, error) {
 	memo := memoKey{key, make(map[string]bool)}
 	return func(b []byte) (*Report, error) {
 		x := &extractSource{r: bytes.NewReader(b), size: int64(len(b)), file: io.NopCloser(nil)}
-		return verifyExtract(context.Background(), x, memo, pub, nil)
+		return verifyExtract(context.Background(), x, memo, pub, Demand{})
 	}
 }
 

@@ -123,13 +123,14 @@ func (x *extractSource) read(name string, limit int64) ([]byte, error) {
 	return b, err
 }
 
+func (x *extractSource) hasCosigned() bool                { return false }
 func (x *extractSource) exactly(int64) error              { return nil }
 func (x *extractSource) release()                         {}
 func (x *extractSource) close()                           { x.file.Close() }
 func (x *extractSource) totals() (files int, bytes int64) { return x.files, x.size }
 
 // verifyExtract is Verify of an extract.
-func verifyExtract(ctx context.Context, x *extractSource, key note.Verifier, pubkey, since []byte) (*Report, error) {
+func verifyExtract(ctx context.Context, x *extractSource, key note.Verifier, pubkey []byte, d Demand) (*Report, error) {
 	v := &verifier{src: x, key: key}
 	if err := v.checkKey(pubkey); err != nil {
 		return nil, err
@@ -137,7 +138,10 @@ func verifyExtract(ctx context.Context, x *extractSource, key note.Verifier, pub
 	if err := v.checkpoint(); err != nil {
 		return nil, err
 	}
-	if since != nil {
+	if d.Need > 0 {
+		return nil, &Fault{Record: -1, Reason: "an extract does not carry what witnesses have cosigned; take the log, or a bundle of all of it"}
+	}
+	if d.Since != nil {
 		return nil, &Fault{Record: -1, Reason: "some records of a log cannot show that it continues an earlier checkpoint; take the log, or a bundle of all of it"}
 	}
 	b, err := x.take(filterFile, maxFilter)
@@ -148,7 +152,7 @@ func verifyExtract(ctx context.Context, x *extractSource, key note.Verifier, pub
 	if p.part.Filter, err = decodeFilter(b); err != nil {
 		return nil, faultAt(filterFile, "%v", err)
 	}
-	r := &Report{Origin: key.Name(), Records: v.tree.N, Root: v.tree.Hash.String(), Since: -1, Part: &p.part}
+	r := &Report{Origin: key.Name(), Records: v.tree.N, Root: v.tree.Hash.String(), Since: -1, Part: &p.part, Cosigned: -1, FirstStep: -1}
 	if err := p.chunks(ctx, r); err != nil {
 		return nil, err
 	}

@@ -12,7 +12,9 @@ import (
 const (
 	keyFile        = "audit.pub"
 	checkpointFile = "checkpoint"
-	newCheckpoint  = "checkpoint.new" // only between two checkpoints, under the exclusive lock
+	newCheckpoint  = "checkpoint.new"          // only between two checkpoints, under the exclusive lock
+	cosignedFile   = "checkpoint.cosigned"     // there if witnesses have cosigned
+	newCosigned    = "checkpoint.cosigned.new" // as newCheckpoint
 	tileDir        = "tile"
 )
 

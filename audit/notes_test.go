@@ -229,14 +229,57 @@ func TestCloseWritesNotes(t *testing.T) {
 	}
 }
 
+// A clock that is set back, while the log is open or while it is closed, is on record and in
+// the report; times stay as they were stamped.
 func TestClockStepsBack(t *testing.T) {
 	o := testOptions()
-	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
-	o.Now = func() time.Time { now = now.Add(-time.Hour); return now }
+	var now atomic.Int64
+	now.Store(time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC).Unix())
+	o.Now = func() time.Time { return time.Unix(now.Load(), 0) }
 	l, dir := newLog(t, o)
-	mustRecord(t, l, 3)
-	mustVerify(t, dir, nil)
-	if got := records(t, dir); !got[2].Time.Before(got[1].Time) {
-		t.Errorf("times were changed: %v", got)
+	mustRecord(t, l, 2)
+	now.Add(-3)
+	mustRecord(t, l, 1) // a correction
+	if r := mustVerify(t, dir, nil); r.StepsBack != 0 || r.ClockRecords != 0 || r.FirstStep != -1 {
+		t.Errorf("%+v", r)
+	}
+	now.Add(-3600)
+	mustRecord(t, l, 2)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	now.Add(-7200)
+	l = openLog(t, dir, o)
+	mustRecord(t, l, 1)
+	if r := mustVerify(t, dir, nil); r.StepsBack != 2 || r.ClockRecords != 2 || r.FirstStep != 3 || r.Records != 8 {
+		t.Errorf("%+v", r)
+	}
+	got := records(t, dir)
+	if got[3].Type != ClockBack || got[3].Detail["by"] != "1h0m3s" || got[6].Type != ClockBack || got[6].Detail["by"] != "2h0m0s" {
+		t.Errorf("%+v", got)
+	}
+	if l := got[7].Time.Unix(); l != now.Load() {
+		t.Errorf("the time was changed: %v", got[7])
+	}
+}
+
+// A clock that is set back by less than has passed since the last commit shows by the
+// monotonic clock.
+func TestClockAgainstMonotonic(t *testing.T) {
+	var c clock
+	start := time.Now()
+	if _, back := c.look(start); back {
+		t.Error("at once")
+	}
+	later := start.Add(time.Hour)
+	if _, back := c.look(later); back {
+		t.Error("an hour later")
+	}
+	// The monotonic clock says two hours, the clock of the day one and a half.
+	set := later.Add(time.Hour)
+	c.since = later.Add(-30 * time.Minute)
+	c.wall = stamp(later)
+	if e, back := c.look(set); back {
+		t.Errorf("forward: %v", e)
 	}
 }

@@ -35,8 +35,13 @@ func Create(dir string, key crypto.Signer, o Options) error {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return mail.E(mail.Unavailable, "", err)
 	}
+	return createFiles(dir, []file{{keyFile, k.pub}, {checkpointFile, signed}}, o.disk)
+}
+
+// createFiles makes the folder dir with files in it, whole or not at all.
+func createFiles(dir string, files []file, wrap func(disk) disk) error {
 	tmp := filepath.Clean(dir) + ".new"
-	if err := createIn(tmp, []file{{keyFile, k.pub}, {checkpointFile, signed}}, o.disk); err != nil {
+	if err := createIn(tmp, files, wrap); err != nil {
 		return storageError("creating the audit log", err)
 	}
 	if err := os.Rename(tmp, dir); err != nil {
@@ -47,7 +52,7 @@ func Create(dir string, key crypto.Signer, o Options) error {
 		return storageError("creating the audit log", err)
 	}
 	defer parent.Close()
-	if err := wrapped(rootDisk{parent}, o.disk).syncDir("."); err != nil {
+	if err := wrapped(rootDisk{parent}, wrap).syncDir("."); err != nil {
 		return storageError("creating the audit log", err)
 	}
 	return nil
@@ -93,7 +98,12 @@ func openStore(dir string, key crypto.Signer, origin string, wrap func(disk) dis
 	case err != nil:
 		return nil, corrupt(err)
 	}
-	s := &store{root: src.root, dir: src.lock, key: k, dirs: src.dirs, stale: make(map[string]bool)}
+	return startStore(src, k, maxGroup, wrap)
+}
+
+// startStore opens a log of which one commit adds group records at most.
+func startStore(src *dirSource, k *noteKey, group int64, wrap func(disk) disk) (*store, error) {
+	s := &store{root: src.root, dir: src.lock, key: k, sign: k.sign, group: group, dirs: src.dirs, stale: make(map[string]bool)}
 	s.disk = wrapped(rootDisk{src.root}, wrap)
 	if err := s.start(src); err != nil {
 		s.close()
@@ -121,7 +131,7 @@ func (s *store) start(src *dirSource) error {
 		return corrupt(err)
 	}
 	s.dirs = src.dirs
-	v, err := openTail(src, s.key, checkpointFile)
+	v, err := s.openTail(src, checkpointFile)
 	if err != nil {
 		return corrupt(err)
 	}
@@ -129,7 +139,7 @@ func (s *store) start(src *dirSource) error {
 	if err != nil {
 		return corrupt(err)
 	}
-	if ahead := completeGroup(src, s.key, v); ahead != nil {
+	if ahead := s.completeGroup(src, v); ahead != nil {
 		if err := s.finish(src); err != nil {
 			return storageError("completing the last group of the audit log", err)
 		}
@@ -142,7 +152,10 @@ func (s *store) start(src *dirSource) error {
 	if err := s.clear(left); err != nil {
 		return storageError("removing an unfinished group of the audit log", err)
 	}
-	s.tail = &v.tail
+	if s.cosigned, err = openCosigned(v); err != nil {
+		return corrupt(err)
+	}
+	s.tail, s.lastTime = &v.tail, v.last
 	if s.last, err = s.root.ReadFile(checkpointFile); err != nil {
 		return corrupt(faultOf(checkpointFile, err))
 	}
@@ -151,16 +164,16 @@ func (s *store) start(src *dirSource) error {
 }
 
 // openTail reads and checks the end of the log under the checkpoint in file name.
-func openTail(src *dirSource, key *noteKey, name string) (*verifier, error) {
-	v := &verifier{src: src, key: key}
-	if err := v.checkKey(key.pub); err != nil {
+func (s *store) openTail(src *dirSource, name string) (*verifier, error) {
+	v := &verifier{src: src, key: s.key, group: s.group}
+	if err := v.checkKey(s.key.pub); err != nil {
 		return nil, err
 	}
 	b, err := src.read(name, 4096)
 	if err != nil {
 		return nil, err
 	}
-	c, err := parseCheckpoint(b, key)
+	c, err := parseCheckpoint(b, s.key)
 	if err != nil {
 		return nil, faultAt(name, "%v", err)
 	}
@@ -168,18 +181,22 @@ func openTail(src *dirSource, key *noteKey, name string) (*verifier, error) {
 	if err := v.loadTail(); err != nil {
 		return nil, err
 	}
-	return v, v.check(context.Background(), v.tree.N)
+	v.each = func(r *Record, _ []byte) error {
+		v.last = r.Time
+		return nil
+	}
+	return v, v.check(context.Background(), v.tree.N-1)
 }
 
 // completeGroup returns the log under the new checkpoint that a crash left unpublished,
 // if it can be read and all that it covers is there. It is signed only when that is so;
 // where it is not, the checkpoint itself is what the crash cut short.
-func completeGroup(src *dirSource, key *noteKey, v *verifier) *verifier {
+func (s *store) completeGroup(src *dirSource, v *verifier) *verifier {
 	if _, ok := src.files[newCheckpoint]; !ok {
 		return nil
 	}
-	ahead, err := openTail(src, key, newCheckpoint)
-	if err != nil || ahead.tree.N <= v.tree.N || ahead.tree.N > v.tree.N+maxGroup {
+	ahead, err := s.openTail(src, newCheckpoint)
+	if err != nil || ahead.tree.N <= v.tree.N || ahead.tree.N > v.tree.N+s.group {
 		return nil
 	}
 	for name := range filesOf(ahead.tree.N) {
@@ -219,6 +236,7 @@ func (s *store) finish(src *dirSource) error {
 func leftovers(src *dirSource, v *verifier) ([]string, error) {
 	size := v.tree.N
 	strange, dirs := maps.Clone(src.files), maps.Clone(src.dirs)
+	delete(strange, cosignedFile)
 	for name := range filesOf(size) {
 		got, ok := strange[name]
 		if !ok {
@@ -240,7 +258,7 @@ func leftovers(src *dirSource, v *verifier) ([]string, error) {
 		left = append(left, name)
 	}
 	for _, dir := range slices.Backward(slices.Sorted(maps.Keys(dirs))) {
-		if !explainDir(dir, size) {
+		if !explainDir(dir, size, v.group) {
 			return nil, faultAt(dir, "is no part of a log of %d records, and no crash leaves it", size)
 		}
 		left = append(left, dir)
@@ -251,25 +269,25 @@ func leftovers(src *dirSource, v *verifier) ([]string, error) {
 // explain says whether a crash can have left the file name.
 func explain(v *verifier, name string) error {
 	size := v.tree.N
-	if name == newCheckpoint {
+	if name == newCheckpoint || name == newCosigned {
 		return nil
 	}
 	t, ok := parseTileName(name)
 	if !ok {
 		return faultAt(name, "is no file of an audit log")
 	}
-	if t.L >= levels(size+maxGroup) {
+	if t.L >= levels(size+v.group) {
 		return faultAt(name, "is no part of a log of %d records, and no crash leaves it", size)
 	}
 	if n := reach(t); n > size {
-		if n > size+maxGroup {
+		if n > size+v.group {
 			return faultAt(checkpointFile, "covers %d records, but %s reaches to %d: it is older than the log", size, name, n)
 		}
 		return nil // an unfinished group
 	}
 	// Superseded, by the last commit before the crash: it must be the beginning of what
 	// stands in its place.
-	if reach(t)+1<<levelShift(t.L) <= size-maxGroup {
+	if reach(t)+1<<levelShift(t.L) <= size-v.group {
 		return faultAt(name, "was superseded long ago")
 	}
 	old, err := v.readTile(t)
@@ -288,8 +306,8 @@ func explain(v *verifier, name string) error {
 
 // explainDir says whether a commit can have made the folder, or be about to remove it: it
 // is above a partial tile of a log that has a group less or more.
-func explainDir(dir string, size int64) bool {
-	least, most := max(size-maxGroup, 0), size+maxGroup
+func explainDir(dir string, size, group int64) bool {
+	least, most := max(size-group, 0), size+group
 	for level := entries; level < levels(most); level++ {
 		for n := edgeTile(level, least).N; n <= edgeTile(level, most).N; n++ {
 			for parent := range parents(tileName(tlog.Tile{H: tileHeight, L: level, N: n, W: 1})) {

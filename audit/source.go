@@ -16,6 +16,8 @@ import (
 type source interface {
 	// read returns a whole file, of limit bytes at most.
 	read(name string, limit int64) ([]byte, error)
+	// hasCosigned says whether there is a checkpoint.cosigned, the one file that a log may have or not.
+	hasCosigned() bool
 	// exactly checks that the files are those of a log of size records, and no others.
 	// It is called once, after audit.pub and checkpoint have been read.
 	exactly(size int64) error
@@ -128,9 +130,15 @@ func (d *dirSource) read(name string, limit int64) ([]byte, error) {
 	return b[:n], nil
 }
 
+func (d *dirSource) hasCosigned() bool {
+	_, ok := d.files[cosignedFile]
+	return ok
+}
+
 // exactly compares the listing with what the checkpoint implies.
 func (d *dirSource) exactly(size int64) error {
 	strange, dirs := maps.Clone(d.files), maps.Clone(d.dirs)
+	delete(strange, cosignedFile)
 	for name := range filesOf(size) {
 		if _, ok := strange[name]; !ok {
 			return faultAt(name, "is missing")

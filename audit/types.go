@@ -46,7 +46,9 @@ const (
 	MailUntold    = "mail.untold"    // a delivery failed or is late and its sender could not be told
 
 	// Written by the log itself.
-	AuditGap = "audit.gap" // count says how many notes were lost
+	AuditGap     = "audit.gap"     // count says how many notes were lost
+	AuditWitness = "audit.witness" // a witness is asked for cosignatures from here on; the detail "key" is its verifier key
+	ClockBack    = "clock.back"    // the clock was set back: details "from", "to" and "by"
 )
 
 // ClassOf is the class of an event type.
@@ -56,7 +58,7 @@ func ClassOf(typ string) Class {
 		AccountOpen, ConfigChange, ApprovalGive, LabelLower, RecordsSearch, RecordsDispose,
 		QueueList, QueueHold, QueueRelease, QueueRetry, QueueRemove:
 		return Must
-	case ServerStart, ServerStop, StoreOpen, AuthLogin, MailRefused, MailSealed, MailPassed, MailUntold, KeystoreState, KeyUnwrap, AuditGap:
+	case ServerStart, ServerStop, StoreOpen, AuthLogin, MailRefused, MailSealed, MailPassed, MailUntold, KeystoreState, KeyUnwrap, AuditGap, AuditWitness, ClockBack:
 		return Count
 	}
 	return Unknown

@@ -23,6 +23,22 @@ type Report struct {
 	Bytes       int64
 	Since       int64 // how many records the checkpoint given covers; -1 if none was given
 	Part        *Part // of an extract; First and Last are then those of the records in it
+
+	Cosigned     int64     // how many records the checkpoint covers that witnesses have cosigned; -1 if there is none
+	Cosigners    []string  // those of the witnesses given that have cosigned it
+	CosignedFrom time.Time // when the first of them did
+
+	StepsBack    int   // how often a record's time lies more than BackTolerance before that of the record before it
+	FirstStep    int64 // the first such record; -1 if there is none
+	ClockRecords int   // how often the log itself noticed that the clock was set back
+}
+
+// Demand is what Verify asks of a log beyond that it is whole.
+type Demand struct {
+	Since     []byte        // a checkpoint that the log must continue, cosigned or not; nil: none
+	Witnesses []*WitnessKey // whose cosignatures count
+	Need      int           // so many of them must have cosigned a checkpoint that the log continues
+	Behind    int64         // at most so many records may have come after that; below 0: any number
 }
 
 // Verify checks every byte of the log at path, which is an audit directory (of a running
@@ -30,30 +46,35 @@ type Report struct {
 // implies, that the checkpoint is signed by pubkey (the content of audit.pub as it was
 // handed over), that tiles and records have the root hash signed there, that each record
 // is in canonical form and in its place, and, if since is not nil, that the log continues
-// that earlier checkpoint. It does not check that what the records say is true, nor that
-// times ascend.
+// that earlier checkpoint. It does not check that what the records say is true; where
+// times step back is in the report.
 //
 // A running platform is held still only while the listing and the growing end are read.
 // The error wraps ErrCannotOpen if there is nothing to open at path; it is a *Fault, which
 // names the place, if the log is bad.
 func Verify(ctx context.Context, path string, pubkey, since []byte) (*Report, error) {
+	return VerifyDemand(ctx, path, pubkey, Demand{Since: since, Behind: -1})
+}
+
+// VerifyDemand is Verify with what else is asked of the log.
+func VerifyDemand(ctx context.Context, path string, pubkey []byte, d Demand) (*Report, error) {
 	key, canonical, err := parseKey(pubkey)
 	if err != nil {
 		return nil, &Fault{Record: -1, Reason: fmt.Sprintf("the key given is not a verifier key: %v", err)}
 	}
 	if x := openExtract(path); x != nil {
 		defer x.close()
-		return verifyExtract(ctx, x, key, canonical, since)
+		return verifyExtract(ctx, x, key, canonical, d)
 	}
 	src, err := openSource(ctx, path)
 	if err != nil {
 		return nil, err
 	}
 	defer src.close()
-	return verifySource(ctx, src, key, canonical, since)
+	return verifySource(ctx, src, key, canonical, d)
 }
 
-func verifySource(ctx context.Context, src source, key note.Verifier, pubkey, since []byte) (*Report, error) {
+func verifySource(ctx context.Context, src source, key note.Verifier, pubkey []byte, d Demand) (*Report, error) {
 	v := &verifier{src: src, key: key}
 	if err := v.checkKey(pubkey); err != nil {
 		return nil, err
@@ -61,7 +82,11 @@ func verifySource(ctx context.Context, src source, key note.Verifier, pubkey, si
 	if err := v.checkpoint(); err != nil {
 		return nil, err
 	}
-	old, err := v.earlier(since)
+	old, err := v.earlier(d.Since)
+	if err != nil {
+		return nil, err
+	}
+	witnessed, err := v.readCosigned()
 	if err != nil {
 		return nil, err
 	}
@@ -72,12 +97,15 @@ func verifySource(ctx context.Context, src source, key note.Verifier, pubkey, si
 		return nil, err
 	}
 	src.release()
-	r := &Report{Origin: key.Name(), Records: v.tree.N, Root: v.tree.Hash.String(), Since: -1}
+	r := &Report{Origin: key.Name(), Records: v.tree.N, Root: v.tree.Hash.String(), Since: -1, Cosigned: -1, FirstStep: -1}
+	known := d.Witnesses
 	v.each = func(rec *Record, _ []byte) error {
-		if rec.Seq == 0 {
-			r.First = rec.Time
+		r.count(rec)
+		if rec.Type == AuditWitness {
+			if k, err := ParseWitnessKey([]byte(rec.Detail[detailKey])); err == nil {
+				known = append(known, k)
+			}
 		}
-		r.Last = rec.Time
 		return nil
 	}
 	if err := v.check(ctx, 0); err != nil {
@@ -89,8 +117,31 @@ func verifySource(ctx context.Context, src source, key note.Verifier, pubkey, si
 		}
 		r.Since = old.N
 	}
+	if witnessed != nil {
+		if err := v.checkCosigned(witnessed, known); err != nil {
+			return nil, err
+		}
+	}
+	if err := d.met(witnessed, r); err != nil {
+		return nil, err
+	}
 	r.Files, r.Bytes = src.totals()
 	return r, nil
+}
+
+// count takes one record into the report.
+func (r *Report) count(rec *Record) {
+	if rec.Seq == 0 {
+		r.First = rec.Time
+	} else if r.Last.Sub(rec.Time) > BackTolerance {
+		if r.StepsBack++; r.FirstStep < 0 {
+			r.FirstStep = rec.Seq
+		}
+	}
+	r.Last = rec.Time
+	if rec.Type == ClockBack {
+		r.ClockRecords++
+	}
 }
 
 // verifier walks over one log, from the root down: every tile is compared with a hash
@@ -103,6 +154,9 @@ type verifier struct {
 	each func(r *Record, raw []byte) error // called for every good record, in order; raw is not kept
 
 	scratch []byte
+	// Of store.openTail:
+	last  time.Time // of the last record
+	group int64     // how many records one commit adds at most
 }
 
 // checkKey compares the key file, byte for byte, with the key given.
@@ -137,13 +191,13 @@ func (v *verifier) earlier(since []byte) (*tlog.Tree, error) {
 	if since == nil {
 		return nil, nil
 	}
-	c, err := parseCheckpoint(since, v.key)
+	c, err := parseCosigned(since, v.key, false)
 	if err != nil {
 		return nil, &Fault{Record: -1, Reason: fmt.Sprintf("the checkpoint given: %v", err)}
 	}
 	if c.tree.N > v.tree.N {
 		return nil, &Fault{File: checkpointFile, Record: v.tree.N, Reason: fmt.Sprintf(
-			"the tail is cut off: the log has %d records, the checkpoint given covers %d", v.tree.N, c.tree.N)}
+			"the tail is cut off, or an old copy was put back: the log has %d records, the checkpoint given covers %d", v.tree.N, c.tree.N)}
 	}
 	return &c.tree, nil
 }
@@ -298,7 +352,7 @@ func (v *verifier) continues(old tlog.Tree) error {
 	}
 	if root != old.Hash {
 		return &Fault{Record: -1, Reason: fmt.Sprintf(
-			"the first %d records are not those of the checkpoint given: its root is %v, theirs is %v", old.N, old.Hash, root)}
+			"the first %d records are not those of the checkpoint given: its root is %v, theirs is %v: there are two logs", old.N, old.Hash, root)}
 	}
 	return nil
 }

@@ -81,6 +81,7 @@ func (m memSource) exactly(size int64) error {
 	}
 	return d.exactly(size)
 }
+func (m memSource) hasCosigned() bool                { return m.files[cosignedFile] != nil }
 func (m memSource) release()                         {}
 func (m memSource) close()                           {}
 func (m memSource) totals() (files int, bytes int64) { return len(m.files), 0 }
@@ -111,7 +112,7 @@ func memVerifier(t testing.TB) func(source) error {
 	}
 	memo := memoKey{key, make(map[string]bool)}
 	return func(src source) error {
-		_, err := verifySource(context.Background(), src, memo, pub, nil)
+		_, err := verifySource(context.Background(), src, memo, pub, Demand{Behind: -1})
 		return err
 	}
 }

@@ -17,8 +17,20 @@ func (l *Log) run() {
 	for {
 		g, wait, end := l.nextGroup(due)
 		due = false
+		l.putCosigned()
 		if len(g.records) > 0 {
-			l.finishGroup(g, l.store.commit(g.encode(l.store.tail.size)))
+			if e, back := l.clock.look(l.opts.Now()); back && l.back == nil {
+				l.opts.Log.Error("audit: the clock was set back", "from", e.Detail["from"], "to", e.Detail["to"])
+				l.back = &Record{Event: e, Time: l.clock.wall}
+			}
+			if l.back != nil {
+				g.records = append([]*Record{l.back}, g.records...)
+			}
+			err := l.store.commit(g.encode(l.store.tail.size))
+			if err == nil {
+				l.back = nil
+			}
+			l.finishGroup(g, err)
 			continue
 		}
 		if end {
@@ -73,7 +85,7 @@ func (l *Log) nextGroup(due bool) (g group, wait, end bool) {
 	for _, n := range g.notes {
 		g.records = append(g.records, &n.rec)
 	}
-	g.acts = l.acts[:min(len(l.acts), maxGroup/2)]
+	g.acts = l.acts[:min(len(l.acts), maxGroup/2-1)] // one more may say that the clock was set back
 	l.acts = l.acts[len(g.acts):]
 	for _, w := range g.acts {
 		g.records = append(g.records, &w.rec)
@@ -84,13 +96,31 @@ func (l *Log) nextGroup(due bool) (g group, wait, end bool) {
 	return g, false, l.closing
 }
 
+// putCosigned writes what witnesses have cosigned. What fails is tried again with the next.
+func (l *Log) putCosigned() {
+	l.mu.Lock()
+	c := l.cosigned
+	l.cosigned = nil
+	l.mu.Unlock()
+	if c == nil {
+		return
+	}
+	if err := l.store.putCosigned(c); err != nil {
+		l.opts.Log.Error("audit: a cosigned checkpoint could not be written", "records", c.tree.N, "error", err)
+	}
+}
+
 // finishGroup tells everybody what became of the group.
 func (l *Log) finishGroup(g group, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {
 		l.trouble = nil
-		l.last, l.size = l.store.last, l.store.tail.size
+		l.last, l.size, l.tail = l.store.last, l.store.tail.size, l.store.tail
+		select {
+		case l.grown <- struct{}{}:
+		default:
+		}
 		for _, w := range g.acts {
 			w.done <- nil
 		}
