@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"cmmpd/internal/keys"
 	"cmmpd/internal/mail"
 	"cmmpd/storage/blob"
 )
@@ -107,7 +108,7 @@ func (c *checker) opened(ctx context.Context, id mail.AccountID, f func(*account
 		return err
 	}
 	defer c.store.release(a)
-	if err := a.unlock(ctx); err != nil {
+	if err := a.unlock(keys.For(ctx, "check of the store")); err != nil {
 		if mail.KindOf(err).Temporary() {
 			return err
 		}

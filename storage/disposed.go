@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"cmmpd/internal/keys"
 	"cmmpd/internal/mail"
 )
 
@@ -35,7 +36,7 @@ func (s *Store) DropDisposed(ctx context.Context, id mail.AccountID) (dropped in
 	if err != nil || len(lost) == 0 {
 		return 0, err
 	}
-	if err := a.unlock(ctx); err != nil {
+	if err := a.unlock(keys.For(ctx, "restore of the store")); err != nil {
 		return 0, err
 	}
 	defer a.lock()

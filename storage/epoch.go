@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	stdhash "hash"
 	"io"
@@ -245,10 +246,7 @@ func (a *account) sealing(ctx context.Context, n int) (*epoch, error) {
 		return nil, err
 	}
 	if err := s.vault.PutEpoch(a.id, number, sealed); err != nil {
-		if failed := s.vault.Failed(); failed != nil {
-			s.stop(failed)
-		}
-		return nil, fmt.Errorf("epoch key: %w", err)
+		return nil, s.vaultFailed(err)
 	}
 	a.retire()
 	a.epoch = &epoch{account: a, number: number, wrapper: w, made: now, used: n, users: 1}
@@ -265,15 +263,13 @@ func (a *account) ensureKey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !ok {
+	for !ok {
 		if k, err = keys.NewAccountKey(ctx, s.o.Keys, s.vault.Platform(), a.id); err != nil {
 			return err
 		}
-		if err := s.vault.PutAccount(a.id, k); err != nil {
-			if failed := s.vault.Failed(); failed != nil {
-				s.stop(failed)
-			}
-			return fmt.Errorf("account key: %w", err)
+		err := s.vault.PutAccount(a.id, k)
+		if ok = err == nil; !ok && !errors.Is(err, keys.ErrPlatformChanged) {
+			return s.vaultFailed(err)
 		}
 	}
 	a.key = &k

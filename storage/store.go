@@ -49,6 +49,7 @@ type Options struct {
 	KeepMessageIDs time.Duration // Message-IDs, with thread and label, are forgotten when they were not of use for so long; 400 days
 	ScrubEvery     time.Duration // how often all of the store is read and compared with its checksums; 7 days. Negative: never
 	HouseEvery     time.Duration // how often housekeeping looks for work; 10 minutes. Negative: never
+	RewrapRate     int           // so many accounts' keys a second are wrapped under a new platform key; 20. Negative: no limit
 	Recover        time.Duration // how long deleted messages can be brought back; negative: not at all; 0: nothing is kept, and nothing that was kept is removed
 	RecoverBytes   int64         // how much of them an account may hold; 1 GiB
 	Quotas         Quotas        // what accounts and departments may hold; no limit
@@ -95,6 +96,9 @@ func (o *Options) setDefaults() {
 		o.EpochAge = time.Hour
 	}
 	o.Search.setDefaults()
+	if o.RewrapRate == 0 {
+		o.RewrapRate = 20
+	}
 	if o.EpochMessages <= 0 {
 		o.EpochMessages = 10_000
 	}
@@ -179,8 +183,9 @@ type Store struct {
 	pins   int       // backups under way: no segment's file is removed
 	pinned time.Time // when the last backup ended
 
-	house housekeeper
-	space space
+	house  housekeeper
+	rewrap rewrapper
+	space  space
 
 	accountsMu sync.Mutex
 	accounts   map[mail.AccountID]*account
@@ -220,6 +225,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	s.house.start(s)
+	s.rewrap.start(s)
 	return s, nil
 }
 
@@ -342,6 +348,7 @@ func (s *Store) Close() error {
 	}
 	s.ending = true
 	s.mu.Unlock()
+	s.rewrap.stop()
 	s.house.stop()
 	s.searcher.stop()
 	s.writer.stop() // before the committer, which it needs

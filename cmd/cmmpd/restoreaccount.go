@@ -12,6 +12,7 @@ import (
 
 	"cmmpd/internal/admin"
 	"cmmpd/internal/backup"
+	"cmmpd/internal/keys"
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
 	"cmmpd/storage"
@@ -70,6 +71,7 @@ func (p *platform) restoreAccount(ctx context.Context, q admin.RestoreRequest, m
 	if _, err := old.DropDisposed(ctx, who.Account); err != nil {
 		return res, err
 	}
+	ctx = keys.For(ctx, "restore of messages")
 	from, err := old.OpenAccount(ctx, who.Account)
 	if err != nil {
 		return res, err

@@ -340,7 +340,11 @@ func (v *Vault) read(offset int64) (*vaultRecord, error) {
 	}
 }
 
-// PutAccount keeps an account's key pair. The error is of kind mail.Exists if it has one.
+// ErrPlatformChanged is the error of PutAccount when the key pair is not under the platform key of now: one under a key that is on its way out could
+// come after the last look at what that one still wraps.
+var ErrPlatformChanged = mail.E(mail.Busy, "", errors.New("the platform key has changed meanwhile"))
+
+// PutAccount keeps an account's key pair, which must be under the key that Platform names. The error is of kind mail.Exists if it has one.
 func (v *Vault) PutAccount(id mail.AccountID, k AccountKey) error {
 	if len(id) == 0 || len(id) > 255 {
 		return mail.E(mail.Invalid, "", fmt.Errorf("account id of %d bytes", len(id)))
@@ -351,6 +355,9 @@ func (v *Vault) PutAccount(id mail.AccountID, k AccountKey) error {
 	none := func() error {
 		if e := v.accounts[id]; e != nil && e.key != 0 {
 			return mail.E(mail.Exists, "", fmt.Errorf("account %s has keys", id))
+		}
+		if k.Key != v.platformName() {
+			return ErrPlatformChanged
 		}
 		return nil
 	}

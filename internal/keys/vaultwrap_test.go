@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
@@ -71,6 +72,9 @@ func TestVaultRewrap(t *testing.T) {
 	if err := v.PutAccount("b", b); err != nil {
 		t.Fatal(err)
 	}
+	if err := v.PutAccount("c", testKey(PlatformKey, "c")); !errors.Is(err, ErrPlatformChanged) {
+		t.Errorf("an account under the key of before: %v", err)
+	}
 	if err := v.PutAccount("b", b); mail.KindOf(err) != mail.Exists {
 		t.Errorf("a second key pair: %v", err)
 	}
@@ -135,7 +139,7 @@ func TestVaultNewAccountTorn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := before; n < int64(len(whole)); n++ {
-		for _, fresh := range []AccountKey{testKey(PlatformKey, "again"), testKey("platform-2", "again")} {
+		for _, fresh := range []AccountKey{testKey(PlatformKey, "first"), testKey("platform-2", "again")} {
 			if err := os.WriteFile(path, whole[:n], 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -145,6 +149,9 @@ func TestVaultNewAccountTorn(t *testing.T) {
 			}
 			if _, ok, err := v.Account("a"); ok || err != nil {
 				t.Fatalf("cut at %d: half an account is there (%v)", n, err)
+			}
+			if err := v.SetPlatform(fresh.Key); err != nil {
+				t.Fatal(err)
 			}
 			if err := v.PutAccount("a", fresh); err != nil {
 				t.Fatalf("cut at %d: %v", n, err)
@@ -296,7 +303,7 @@ func TestVaultRewrapFaults(t *testing.T) {
 			fsys.FailAt(n, mode)
 			named := v.SetPlatform("platform-2") == nil
 			wrapped := v.Rewrap("a", first, second) == nil
-			made := v.PutAccount("b", testKey("platform-2", "b")) == nil
+			made := v.PutAccount("b", testKey(v.Platform(), "b")) == nil
 			erased := v.Erase(nil) == nil
 			_ = v.Close()
 			fsys.FailAt(0, mode)
