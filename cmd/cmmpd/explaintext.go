@@ -51,8 +51,11 @@ func explained(out io.Writer, e *intake.Explanation, lang string) error {
 		b.WriteString(strings.Repeat("  ", layer) + printable(fmt.Sprintf(format, args...)) + "\n")
 	}
 	label := func(l string) string {
-		if l == "" {
+		switch {
+		case l == "":
 			return t["none"]
+		case lang != "en" && e.Chinese[l] != "":
+			return e.Chinese[l] + " (" + l + ")"
 		}
 		return l
 	}
@@ -61,10 +64,11 @@ func explained(out io.Writer, e *intake.Explanation, lang string) error {
 	if e.Protection != "" {
 		line(0, "%s: %s", t["protection"], t[e.Protection])
 	}
+	found := label(e.Label)
 	if !e.Classified {
-		e.Label, e.Demand = t["unseen"], ""
+		found, e.Demand = t["unseen"], ""
 	}
-	line(0, "%s: %s", t["label"], label(e.Label))
+	line(0, "%s: %s", t["label"], found)
 	if e.Classified && len(e.Signals) == 0 {
 		line(1, "%s", t["nothing"])
 	}
@@ -73,10 +77,10 @@ func explained(out io.Writer, e *intake.Explanation, lang string) error {
 		if source == string(policy.FromSubmission) {
 			source = "message-id" // the word means a way in, too
 		}
-		line(1, "%s: %s", strings.TrimSpace(t[source]+" "+s.Detail), s.Label)
+		line(1, "%s: %s", strings.TrimSpace(t[source]+" "+s.Detail), label(s.Label))
 	}
 	if e.Floor != "" {
-		line(1, t["floor"], e.Floor, e.Reason)
+		line(1, t["floor"], label(e.Floor), e.Reason)
 	}
 	demand := func(d string) string {
 		if d == policy.Withheld.String() {
@@ -91,7 +95,7 @@ func explained(out io.Writer, e *intake.Explanation, lang string) error {
 		line(1, "%s: %s", t["least"], t[e.LeastForm])
 	}
 	for _, r := range e.Readers {
-		explainedReader(line, t, &r, demand)
+		explainedReader(line, t, &r, demand, label)
 	}
 	line(0, "%s: %s", t["decision"], t[e.Action])
 	if e.Signer != "" && e.Reply == "" {
@@ -108,13 +112,13 @@ func explained(out io.Writer, e *intake.Explanation, lang string) error {
 }
 
 // explainedReader writes what concerns one reader.
-func explainedReader(line func(int, string, ...any), t map[string]string, r *intake.Reader, demand func(string) string) {
+func explainedReader(line func(int, string, ...any), t map[string]string, r *intake.Reader, demand, label func(string) string) {
 	words := []string{t[r.Destination]}
 	if r.Blind {
 		words = append(words, t["blind"])
 	}
 	if r.Clearance != "" {
-		words = append(words, t["clearance"]+" "+r.Clearance)
+		words = append(words, t["clearance"]+" "+label(r.Clearance))
 	}
 	if r.Demand != "" {
 		words = append(words, t["demand"]+" "+demand(r.Demand))

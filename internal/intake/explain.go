@@ -31,18 +31,20 @@ type Explanation struct {
 	Classified bool     `json:"classified"` // false: it ends before the label is looked for
 	Label      string   `json:"label"`      // empty: none
 	LabelName  string   `json:"labelName"`
-	Source     string   `json:"source"` // what gave it
-	Signals    []Signal `json:"signals"`
-	Floor      string   `json:"floor,omitempty"` // of the conversation, which the author may lower and does
-	Reason     string   `json:"reason,omitempty"`
-	Demand     string   `json:"demand"`           // "free", "tls", "smime", "refuse"
-	LeastForm  string   `json:"leastForm"`        // of encryption that is demanded: "any", "oaep", "gcm"
-	Form       string   `json:"form"`             // in which it would be sealed, or is encrypted
-	Signer     string   `json:"signer,omitempty"` // whose key signs by rule: "author" or "department"
-	Readers    []Reader `json:"readers"`          // the recipients, and the sender or owner where they must read it
-	Action     string   `json:"action"`           // "pass", "require-tls", "seal", "refuse", "defer"
-	Reply      string   `json:"reply"`            // the front end's words to the client, where it is refused or deferred
-	Err        error    `json:"-"`                // why it would not be taken; nil: it would
+	// Chinese are the names in Traditional Chinese of all labels that the answer names.
+	Chinese   map[string]string `json:"chinese"`
+	Source    string            `json:"source"` // what gave it
+	Signals   []Signal          `json:"signals"`
+	Floor     string            `json:"floor,omitempty"` // of the conversation, which the author may lower and does
+	Reason    string            `json:"reason,omitempty"`
+	Demand    string            `json:"demand"`           // "free", "tls", "smime", "refuse"
+	LeastForm string            `json:"leastForm"`        // of encryption that is demanded: "any", "oaep", "gcm"
+	Form      string            `json:"form"`             // in which it would be sealed, or is encrypted
+	Signer    string            `json:"signer,omitempty"` // whose key signs by rule: "author" or "department"
+	Readers   []Reader          `json:"readers"`          // the recipients, and the sender or owner where they must read it
+	Action    string            `json:"action"`           // "pass", "require-tls", "seal", "refuse", "defer"
+	Reply     string            `json:"reply"`            // the front end's words to the client, where it is refused or deferred
+	Err       error             `json:"-"`                // why it would not be taken; nil: it would
 }
 
 // Signal is one thing that speaks of the label.
@@ -147,6 +149,7 @@ func (in *Intake) explanation(p *passage, err error) *Explanation {
 		e.Signals = append(e.Signals, Signal{string(r.Label), string(r.Source), r.Detail})
 	}
 	e.Readers = append(e.Readers, in.explainReaders(p)...)
+	e.Chinese = in.chinese(e)
 	if err != nil {
 		e.Err, e.Action = err, policy.Refuse.String()
 		if mail.KindOf(err).Temporary() {
@@ -154,6 +157,24 @@ func (in *Intake) explanation(p *passage, err error) *Explanation {
 		}
 	}
 	return e
+}
+
+// chinese names the labels of an answer.
+func (in *Intake) chinese(e *Explanation) map[string]string {
+	labels := []string{e.Label, e.Floor}
+	for _, s := range e.Signals {
+		labels = append(labels, s.Label)
+	}
+	for _, r := range e.Readers {
+		labels = append(labels, r.Clearance)
+	}
+	names := map[string]string{}
+	for _, l := range labels {
+		if l != "" {
+			names[l] = in.o.Policy.Labels().ChineseName(mail.Label(l))
+		}
+	}
+	return names
 }
 
 // explainReaders are the recipients, and who else must read the message.

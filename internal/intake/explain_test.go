@@ -102,6 +102,9 @@ func TestExplanation(t *testing.T) {
 	if len(e.Readers) != 3 || e.Readers[0].Certificate == nil || e.Readers[0].Clearance != "secret" || e.Readers[0].Blind || !e.Readers[1].Blind || e.Readers[1].Problem == "" || e.Readers[2].Role != "sender" {
 		t.Errorf("%+v", e.Readers)
 	}
+	if c := e.Chinese; len(c) != 3 || c["confidential"] != "機密" || c["restricted"] != "限閱" || c["secret"] != "絕密" {
+		t.Errorf("%v", c)
+	}
 	if e.Action != "refuse" || e.Demand != "smime" || !strings.Contains(mail.PublicOf(e.Err), "dave@health.gov.example has no certificate") {
 		t.Errorf("%+v", e)
 	}

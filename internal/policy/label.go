@@ -189,6 +189,14 @@ func (r *Registry) Name(l mail.Label) string {
 	return strings.ToUpper(string(l))
 }
 
+// ChineseName is l's display name in Traditional Chinese; where it has none, the English one.
+func (r *Registry) ChineseName(l mail.Label) string {
+	if i, ok := r.rank[l]; ok && len(r.defs[i].Names) > 1 {
+		return r.defs[i].Names[1]
+	}
+	return r.Name(l)
+}
+
 // Find is the strongest label named anywhere in text, such as "COMPANY CONFIDENTIAL //
 // WORKS". Names of letters must stand as words of their own; among names that begin
 // at the same place the longest counts, so that 非機密 is not read as 機密.

@@ -142,7 +142,7 @@ func TestPolicyExplain(t *testing.T) {
 		if a := ask(0, "--path", "drafts", "--user", "alice", sealed); a.Action != "pass" {
 			t.Errorf("%+v", a)
 		}
-		if code, out := s.code("policy", "explain", "--config", config, "--lang", "zh-Hant", sealed); code != 0 || !strings.Contains(out, "決定: 接收並加密") {
+		if code, out := s.code("policy", "explain", "--config", config, "--lang", "zh-Hant", sealed); code != 0 || !strings.Contains(out, "決定: 接收並加密") || !strings.Contains(out, "\n密級: 機密 (confidential)\n  主旨: 機密 (confidential)\n") {
 			t.Errorf("in Chinese: %d %s", code, out)
 		}
 		if code, out := s.code("policy", "explain", "--config", config, sealed); code != 0 || !strings.Contains(out, "decision: taken and sealed") || !strings.Contains(out, "certificate: CN=Bob") {
