@@ -101,7 +101,7 @@ func (in *Intake) considerOwn(ctx context.Context, p *passage, acct mail.Account
 // judgeOwn finds the decision about a message whose label demands S/MIME at least.
 func (in *Intake) judgeOwn(ctx context.Context, who *mail.Principal, acct mail.AccountID, p *passage) error {
 	p.protection = in.o.Gateway.Inspect(p.text, p.index)
-	p.facts = policy.Facts{Path: p.path, Label: p.label, Department: who.Address.Domain, Encrypted: p.protection.Strong()}
+	p.facts = policy.Facts{Path: p.path, Label: p.label, Departments: []string{who.Address.Domain}, Encrypted: p.protection.Strong()}
 	var owner smime.Usable
 	if in.o.Policy.NeedsReaders(p.facts) == policy.Owner {
 		var err error

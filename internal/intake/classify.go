@@ -60,7 +60,7 @@ func (in *Intake) signals(p *passage) (policy.Signals, []message.Header) {
 	for _, h := range found.Headers { // what header protection repeats within
 		more := signals(h)
 		s.SIOLabel, s.SIOSecurity.Labels = append(s.SIOLabel, more.SIOLabel...), append(s.SIOSecurity.Labels, more.SIOSecurity.Labels...)
-		s.SIOSecurity.Unreadable += more.SIOSecurity.Unreadable
+		s.SIOOther = append(s.SIOOther, more.SIOOther...)
 		s.Classification, s.Sensitivity = append(s.Classification, more.Classification...), append(s.Sensitivity, more.Sensitivity...)
 		s.Subject = append(s.Subject, more.Subject...)
 	}
@@ -108,14 +108,14 @@ const maxSIOLabel = 64 << 10
 
 // readSIO reads the parameters of an SIO-Label (RFC 7444, section 3) that the policy does
 // not read itself: a marking that is extended by RFC 2231, and the label, of the types
-// :ess, :x411 and :xml. A label that cannot be read counts where no marking says what it is.
+// :ess, :x411 and :xml.
 func readSIO(v string, s *policy.Signals) {
 	var kind, label string
-	marked := false
+	var words []string
 	for _, p := range message.ParseParams(v) {
 		switch p.Name {
 		case "marking":
-			s.SIOLabel, marked = append(s.SIOLabel, p.Value), true
+			s.SIOLabel, words = append(s.SIOLabel, p.Value), append(words, p.Value)
 		case "type":
 			kind = strings.ToLower(p.Value)
 		case "label":
@@ -126,38 +126,33 @@ func readSIO(v string, s *policy.Signals) {
 		return
 	}
 	data, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(label), ""))
-	known := err == nil && len(label) <= maxSIOLabel
-	if known {
+	if err == nil && len(label) <= maxSIOLabel {
 		switch kind {
 		case ":ess", ":x411":
-			var l *cms.SecurityLabel
-			if l, err = cms.ParseSecurityLabel(data); err == nil {
+			if l, err := cms.ParseSecurityLabel(data); err == nil {
 				s.SIOSecurity.Labels = append(s.SIOSecurity.Labels, securityLabel(l))
+				return
 			}
-			known = err == nil
 		case ":xml":
-			var text []string
-			text, known = xmlTexts(data)
-			s.SIOLabel = append(s.SIOLabel, text...)
-		default:
-			known = false
+			texts, whole := xmlTexts(data)
+			if !whole { // what is lost may be stronger than what is left
+				s.SIOLabel = append(s.SIOLabel, texts...)
+			} else {
+				words = append(words, texts...)
+			}
 		}
 	}
-	if !known && !marked {
-		s.SIOSecurity.Unreadable++
-	}
+	s.SIOOther = append(s.SIOOther, words)
 }
 
 // xmlTexts are the texts and the values of attributes in an XML label, but the names of
-// name spaces.
-func xmlTexts(data []byte) (texts []string, ok bool) {
+// name spaces, as far as it can be read, and whether that is the whole.
+func xmlTexts(data []byte) (texts []string, whole bool) {
 	d := xml.NewDecoder(bytes.NewReader(data))
 	for {
 		t, err := d.Token()
-		if errors.Is(err, io.EOF) {
-			return texts, true
-		} else if err != nil {
-			return texts, false
+		if err != nil {
+			return texts, errors.Is(err, io.EOF)
 		}
 		switch t := t.(type) {
 		case xml.CharData:

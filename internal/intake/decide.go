@@ -40,7 +40,7 @@ func (in *Intake) judge(ctx context.Context, p *passage) error {
 		p.facts.Recipients = p.recipients()
 	}
 	if p.path == policy.Submission {
-		p.facts.Department = p.author().Domain
+		p.facts.Departments = p.departments()
 	}
 	p.demand = in.o.Policy.Demand(p.facts)
 	p.facts.Encrypted = in.encrypted(p)

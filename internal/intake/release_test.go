@@ -106,6 +106,25 @@ func TestDepartmentRules(t *testing.T) {
 	w.change("dn: uid=alice,ou=people," + base + "\nchangetype: modify\nreplace: cmmpdCipherProfile\ncmmpdCipherProfile: pkcs1v15\n-\n")
 	_, err = w.submit("alice", "bob", text("alice@works.gov.example")+"\nmarker\n")
 	w.refused(err, mail.Refused, "alice@works.gov.example reads only mail that is encrypted in an older way")
+	// Who writes as their post in another department is held to what both demand, whichever address stands in MAIL FROM.
+	w.change("dn: cn=post,ou=posts," + base + "\nchangetype: add\nobjectClass: organizationalRole\nobjectClass: cmmpdAccount\ncn: post\nuid: post\nmail: post@health.gov.example\nroleOccupant: uid=erin,ou=people," + base + "\nroleOccupant: uid=bob,ou=people," + base + "\n")
+	as := func(from, text string) error {
+		who := w.principal("bob")
+		_, err := w.in.Accept(w.t.Context(), &mail.Envelope{From: mail.MustParseAddress(from), Sender: who, To: w.addresses("carol"), Client: mail.Client{Protocol: "submission"}}, crlf(text))
+		return err
+	}
+	for _, c := range [][2]string{
+		{"bob@works.gov.example", "post@health.gov.example"},
+		{"post@health.gov.example", "bob@works.gov.example"},
+		{"post@health.gov.example", "post@health.gov.example"},
+		{"bob@works.gov.example", "bob@works.gov.example, post@health.gov.example"},
+	} {
+		w.refused(as(c[0], text(c[1])+"Sender: bob@works.gov.example\n\nmarker\n"), mail.Refused, "encrypted by your own mail program")
+	}
+	if err := as("bob@works.gov.example", text("bob@works.gov.example")+"\nmarker\n"); err != nil {
+		t.Error(err)
+	}
+	w.shelf.got = nil
 	w.in.o.Policy, err = policy.New(policy.Options{Departments: []policy.Department{{Domain: "*", Cipher: policy.GCM}}})
 	w.must(err)
 	_, err = w.receive("bob carol", text("x@example.org")+"\nmarker\n")

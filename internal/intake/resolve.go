@@ -144,6 +144,18 @@ func (p *passage) author() mail.Address {
 	return p.env.From
 }
 
+// departments are those of the submission: of the address that it is sent as, and of who wrote it, who may be a post of
+// another department that its sender holds.
+func (p *passage) departments() []string {
+	out := []string{p.author().Domain}
+	for _, a := range authors(p.index) {
+		if !slices.Contains(out, a.Domain) {
+			out = append(out, a.Domain)
+		}
+	}
+	return out
+}
+
 // candidate is an entry as smime knows people.
 func candidate(e directory.Entry) smime.Candidate {
 	return smime.Candidate{

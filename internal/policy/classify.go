@@ -16,6 +16,7 @@ import (
 type Signals struct {
 	SIOLabel       []string     // SIO-Label fields (RFC 7444)
 	SIOSecurity    Security     // the security labels in them
+	SIOOther       [][]string   // of each whose label is of another kind or cannot be read, what it says in words: marking, texts
 	Signed         Security     // the security labels of its signatures (RFC 2634, RFC 5035)
 	Classification []string     // X-Classification fields
 	Sensitivity    []string     // Sensitivity fields (RFC 2156, as Outlook writes them)
@@ -72,8 +73,9 @@ func (p *Policy) Classify(s Signals) (mail.Label, Source) {
 			best = r
 		}
 	})
+	texts := p.contentTexts(s.Texts)
 	for _, c := range p.content {
-		if p.labels.Rank(c.Label) > p.labels.Rank(best.Label) && c.matches(s.Texts) {
+		if p.labels.Rank(c.Label) > p.labels.Rank(best.Label) && c.matches(texts) {
 			best = Reading{Label: c.Label, Source: FromContent}
 		}
 	}
@@ -88,8 +90,9 @@ func (p *Policy) Readings(s Signals) []Reading {
 			out = append(out, r)
 		}
 	})
+	texts := p.contentTexts(s.Texts)
 	for _, c := range p.content {
-		if c.matches(s.Texts) {
+		if c.matches(texts) {
 			out = append(out, Reading{c.Label, FromContent, c.Name})
 		}
 	}
@@ -102,6 +105,9 @@ func (p *Policy) read(s Signals, see func(Reading)) {
 		see(Reading{Label: p.sioLabel(v), Source: FromSIOLabel})
 	}
 	p.readSecurity(s.SIOSecurity, FromSIOLabel, see)
+	for _, words := range s.SIOOther {
+		see(p.inWords(words))
+	}
 	p.readSecurity(s.Signed, FromSignature, see)
 	for _, v := range s.Classification {
 		l, _ := p.labels.Find(v)
@@ -144,6 +150,21 @@ func (p *Policy) readSecurity(s Security, from Source, see func(Reading)) {
 	if s.Unreadable > 0 {
 		see(Reading{p.guarded(), from, "unreadable"})
 	}
+}
+
+// inWords reads a label by what stands beside or within it. If all of that is unknown it counts as confidential,
+// as in readSecurity.
+func (p *Policy) inWords(words []string) Reading {
+	r, known := Reading{Source: FromSIOLabel}, false
+	for _, w := range words {
+		if l, ok := p.labels.Find(w); ok {
+			r.Label, known = p.labels.Stronger(r.Label, l), true
+		}
+	}
+	if !known {
+		r.Label, r.Detail = p.guarded(), "unreadable"
+	}
+	return r
 }
 
 // guarded is the weakest label that demands S/MIME: what mail programs mean that know

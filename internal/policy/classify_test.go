@@ -100,6 +100,7 @@ func TestHeaderLabels(t *testing.T) {
 }
 
 func TestIdentityCard(t *testing.T) {
+	p := newPolicy(t)
 	for text, want := range map[string]bool{
 		"A123456(3)":       true,
 		"a123456(3)":       true,
@@ -120,8 +121,47 @@ func TestIdentityCard(t *testing.T) {
 		"(":                false,
 		"A123456\xef":      false,
 	} {
-		if got := HasIdentityCard([]byte(text)); got != want {
-			t.Errorf("%q: %v, want %v", text, got, want)
+		if l, _ := p.Classify(Signals{Texts: [][]byte{[]byte(text)}}); (l == mail.Restricted) != want {
+			t.Errorf("%q: %v, want %v", text, l, want)
+		}
+	}
+}
+
+// TestWidth: what is written in full width counts as what is written in ASCII, for every rule; a pattern may ask for either.
+func TestWidth(t *testing.T) {
+	pattern, err := Pattern("合約：[0-9]{3}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := New(Options{Content: []ContentRule{
+		{"hkid", mail.Restricted, HasIdentityCard}, {"card", mail.Confidential, HasCardNumber}, {"pattern", mail.Secret, pattern},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]mail.Label{
+		"身份證Ａ１２３４５６（３）。": mail.Restricted,
+		"ａ123456(３)":                         mail.Restricted,
+		"Ａ１２３４５６　（Ａ）":                        "",
+		"Ｃ６６８６６８　（Ａ）":                        "",
+		"Ｇ１２３４５６　（Ａ）":                        mail.Restricted,
+		"Ａ１２３４５６（４）":                         "",
+		"ＡＢＣ１２３４５６（３）":                       "",
+		"４１１１１１１１１１１１１１１１":                   mail.Confidential,
+		"４１１１　１１１１　１１１１　１１１１":                mail.Confidential,
+		"4111\u30001111\u30001111\u30001111": mail.Confidential,
+		"４１１１－１１１１－１１１１－１１１１":                mail.Confidential,
+		"４１１１１１１１１１１１１１１２":                   "",
+		"合約：１２３":                             "",
+		"合約：123":                             mail.Secret, // only as it is
+		"￦￥":                                 "", "\xef": "", "\xef\xbc": "", "Ａ１２３４５６（３\xef": "",
+	} {
+		texts := [][]byte{[]byte("first"), []byte(text)}
+		if l, _ := p.Classify(Signals{Texts: texts}); l != want || string(texts[1]) != text {
+			t.Errorf("%q: %q, want %q", text, l, want)
+		}
+		if r := p.Readings(Signals{Texts: texts}); (len(r) > 0) != (want != "") {
+			t.Errorf("%q: %v", text, r)
 		}
 	}
 }

@@ -1,14 +1,18 @@
 package policy
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"slices"
 
+	"golang.org/x/text/width"
+
 	"cmmpd/internal/mail"
 )
 
-// ContentRule gives a message a label for what its text holds.
+// ContentRule gives a message a label for what its text holds. Match sees the text as it is, and where it
+// has letters, digits or signs of full width, which Chinese input methods write, also with those of ASCII.
 type ContentRule struct {
 	Name  string                 // for the record of the decision
 	Label mail.Label             // what a match means
@@ -17,6 +21,25 @@ type ContentRule struct {
 
 // matches says whether one of the texts matches.
 func (c *ContentRule) matches(texts [][]byte) bool { return slices.ContainsFunc(texts, c.Match) }
+
+// contentTexts are the texts that the content rules see.
+func (p *Policy) contentTexts(texts [][]byte) [][]byte {
+	if len(p.content) == 0 {
+		return nil
+	}
+	all := slices.Clip(texts)
+	for _, t := range texts {
+		if bytes.IndexByte(t, wideLead) >= 0 || bytes.Contains(t, wideSpace) {
+			all = append(all, width.Fold.Bytes(t))
+		}
+	}
+	return all
+}
+
+// wideLead begins the signs of full width in UTF-8, U+FF01 to U+FFE6, but the space.
+const wideLead = 0xef
+
+var wideSpace = []byte("\u3000")
 
 // DefaultContent labels personal data: mail with the number of a Hong Kong identity
 // card is restricted.
@@ -29,27 +52,17 @@ func DefaultContent() []ContentRule {
 // shows it, such as A123456(3).
 func HasIdentityCard(text []byte) bool {
 	for i := 0; i < len(text); i++ {
-		if c := text[i]; c != '(' && c != 0xef {
-			continue
-		}
-		if identityCardAt(text, i) {
+		if text[i] == '(' && identityCardAt(text, i) {
 			return true
 		}
 	}
 	return false
 }
 
-// identityCardAt checks a number whose opening bracket, half or full width, is at i.
+// identityCardAt checks a number whose opening bracket is at i.
 func identityCardAt(text []byte, i int) bool {
-	const wide, wideEnd = "\xef\xbc\x88", "\xef\xbc\x89" // （ ）
 	j := i + 1
-	if text[i] != '(' {
-		if len(text)-i < len(wide) || string(text[i:i+len(wide)]) != wide {
-			return false
-		}
-		j = i + len(wide)
-	}
-	if j+1 >= len(text) || text[j+1] != ')' && (len(text)-j-1 < len(wideEnd) || string(text[j+1:j+1+len(wideEnd)]) != wideEnd) {
+	if j+1 >= len(text) || text[j+1] != ')' {
 		return false
 	}
 	if i > 0 && text[i-1] == ' ' {

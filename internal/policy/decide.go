@@ -52,12 +52,12 @@ func (p Path) String() string { return [...]string{"submission", "inbound", "app
 
 // Facts are what a decision rests on.
 type Facts struct {
-	Path       Path
-	Label      mail.Label
-	Department string      // the domain of the author of a submission, of the owner of what is saved
-	Recipients []Recipient // of a submission and of inbound mail
-	Encrypted  bool        // the message is encrypted already, as one S/MIME entity
-	Problems   []Problem   // who could not read it: of an encrypted message, who is not covered; of a plain one, for whom it cannot be sealed
+	Path        Path
+	Label       mail.Label
+	Departments []string    // the domains of a submission's author and of its envelope's sender, of the owner of what is saved
+	Recipients  []Recipient // of a submission and of inbound mail
+	Encrypted   bool        // the message is encrypted already, as one S/MIME entity
+	Problems    []Problem   // who could not read it: of an encrypted message, who is not covered; of a plain one, for whom it cannot be sealed
 }
 
 // Problem says why one reader's part cannot be done.

@@ -141,7 +141,7 @@ func (p *Policy) departmentsOf(f Facts) func(yield func(*Department) bool) {
 	return func(yield func(*Department) bool) {
 		for i := range p.departments {
 			d := &p.departments[i]
-			if (d.Domain == "*" || d.Domain == f.Department) && (len(d.Labels) == 0 || slices.Contains(d.Labels, f.Label)) && !yield(d) {
+			if (d.Domain == "*" || slices.Contains(f.Departments, d.Domain)) && (len(d.Labels) == 0 || slices.Contains(d.Labels, f.Label)) && !yield(d) {
 				return
 			}
 		}

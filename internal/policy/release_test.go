@@ -92,16 +92,18 @@ func TestDepartments(t *testing.T) {
 		want   Action
 		cipher Cipher
 	}{
-		{Facts{Label: mail.Confidential, Department: "works.gov.example"}, Refuse, GCM},
-		{Facts{Label: mail.Restricted, Department: "works.gov.example"}, Refuse, AnyAES256},
-		{Facts{Label: mail.Unclassified, Department: "works.gov.example"}, Pass, AnyAES256},
-		{Facts{Label: mail.Confidential, Department: "works.gov.example", Encrypted: true}, Pass, GCM},
-		{Facts{Label: mail.Confidential, Department: "works.gov.example", Path: Append}, Seal, GCM},
+		{Facts{Label: mail.Confidential, Departments: []string{"works.gov.example"}}, Refuse, GCM},
+		{Facts{Label: mail.Restricted, Departments: []string{"works.gov.example"}}, Refuse, AnyAES256},
+		{Facts{Label: mail.Unclassified, Departments: []string{"works.gov.example"}}, Pass, AnyAES256},
+		{Facts{Label: mail.Confidential, Departments: []string{"works.gov.example"}, Encrypted: true}, Pass, GCM},
+		{Facts{Label: mail.Confidential, Departments: []string{"works.gov.example"}, Path: Append}, Seal, GCM},
 		{Facts{Label: mail.Confidential, Path: Inbound}, Seal, GCM},
 		{Facts{Label: mail.Restricted, Path: Inbound}, Seal, AnyAES256},
-		{Facts{Label: mail.Confidential, Department: "health.gov.example"}, Seal, GCM},
-		{Facts{Label: mail.Restricted, Department: "health.gov.example"}, Refuse, OAEP},
-		{Facts{Label: mail.Restricted, Department: "lands.gov.example"}, Seal, AnyAES256},
+		{Facts{Label: mail.Confidential, Departments: []string{"health.gov.example"}}, Seal, GCM},
+		{Facts{Label: mail.Restricted, Departments: []string{"health.gov.example"}}, Refuse, OAEP},
+		{Facts{Label: mail.Restricted, Departments: []string{"lands.gov.example"}}, Seal, AnyAES256},
+		{Facts{Label: mail.Restricted, Departments: []string{"lands.gov.example", "health.gov.example"}}, Refuse, OAEP},
+		{Facts{Label: mail.Restricted, Departments: []string{"health.gov.example", "lands.gov.example"}}, Refuse, OAEP},
 	} {
 		if d := p.Decide(c.f); d.Action != c.want || c.want == Refuse && !strings.Contains(d.Text(), "encrypted by your own mail program") {
 			t.Errorf("%+v: %+v, want %v", c.f, d, c.want)
