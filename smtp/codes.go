@@ -36,6 +36,35 @@ var replies = [...]reply{
 	mail.Corrupt:     {451, gosmtp.EnhancedCode{4, 3, 0}, "local trouble, try again later"},
 }
 
+// chinese says the same in Traditional Chinese, to clients that read UTF-8; what exactly is wrong stands in the English text.
+var chinese = [...]string{
+	mail.Internal:    "本機故障，請稍後再試",
+	mail.Unavailable: "所需服務暫無回應，請稍後再試",
+	mail.Busy:        "系統繁忙，請稍後再試",
+	mail.Full:        "儲存空間不足，請稍後再試",
+	mail.OverQuota:   "郵箱已滿",
+	mail.Invalid:     "郵件格式有誤",
+	mail.TooLarge:    "郵件過大",
+	mail.NotFound:    "本系統沒有此收件人",
+	mail.Exists:      "已經存在",
+	mail.Denied:      "您無權這樣做",
+	mail.AuthFailed:  "登入失敗",
+	mail.Refused:     "郵件不符合保安或發送規則，未獲接納，亦沒有保存或寄出",
+	mail.Unsupported: "本系統不提供此功能",
+	mail.ReadOnly:    "此郵箱不接收郵件",
+	mail.Corrupt:     "本機故障，請稍後再試",
+}
+
+// bilingual adds a line in Chinese to a reply to a client that has said SMTPUTF8 (RFC 6531, section 3.7.4.2).
+func bilingual(e *gosmtp.SMTPError, err error) *gosmtp.SMTPError {
+	kind := mail.KindOf(err)
+	if int(kind) >= len(chinese) {
+		kind = mail.Internal
+	}
+	e.Message += "\n" + chinese[kind]
+	return e
+}
+
 // smtpError is err as a reply.
 func smtpError(err error) *gosmtp.SMTPError {
 	kind := mail.KindOf(err)

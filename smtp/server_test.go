@@ -104,6 +104,27 @@ func TestTrustedNetwork(t *testing.T) {
 	dial(t, addr, MX).run(addr, MX, "< 220 /.*/\n> HELO a\n< 250 /.*/\n> MAIL FROM:<bob@works.gov.example>\n< 250 /.*/")
 }
 
+// TestBilingual: a user hears why in Chinese, too, if their program has said that it reads UTF-8, and in ASCII alone otherwise.
+func TestBilingual(t *testing.T) {
+	_, addr := start(t, newDesk(), Submissions, nil)
+	const login = "< 220 /.*/\n> HELO client.example\n< 250 /.*/\n> AUTH PLAIN AGFsaWNlAHNlY3JldA==\n< 235 /.*/\n> MAIL FROM:<alice@works.gov.example>"
+	dial(t, addr, Submissions).run(addr, Submissions, login+" SMTPUTF8\n< 250 /.*/\n> RCPT TO:<nobody@works.gov.example>\n"+
+		"< 550-5.1.1 no such recipient here\n< 550 5.1.1 本系統沒有此收件人\n> RCPT TO:<broken@works.gov.example>\n< 451-4.3.0 /.*/\n< 451 4.3.0 本機故障，請稍後再試\n"+
+		"> RCPT TO:<bob@works.gov.example>\n< 250 /.*/\n> DATA\n< 354 /.*/\n> Subject: refuse\n> .\n"+
+		"< 550-5.7.1 /dave@.*/\n< 550-5.7.1 /.*/\n< 550 5.7.1 郵件不符合保安或發送規則，未獲接納，亦沒有保存或寄出\n"+
+		"> MAIL FROM:<alice@works.gov.example>\n< 250 /.*/\n> RCPT TO:<nobody@works.gov.example>\n< 550 5.1.1 no such recipient here")
+	if len(chinese) != len(replies) {
+		t.Errorf("%d kinds of errors have a Chinese sentence, %d an English one", len(chinese), len(replies))
+	}
+	for kind := range replies {
+		if replies[kind].text != "" && chinese[kind] == "" {
+			t.Errorf("no Chinese sentence for the kind %d", kind)
+		}
+	}
+	_, addr = start(t, newDesk(), MX, nil)
+	dial(t, addr, MX).run(addr, MX, "< 220 /.*/\n> HELO client.example\n< 250 /.*/\n> MAIL FROM:<x@example.org> SMTPUTF8\n< 250 /.*/\n> RCPT TO:<nobody@works.gov.example>\n< 550 5.1.1 no such recipient here")
+}
+
 // TestEnvelope looks at what comes out at the door.
 func TestEnvelope(t *testing.T) {
 	d := newDesk()

@@ -83,7 +83,7 @@ func (s *session) Rcpt(to string, _ *gosmtp.RcptOptions) error {
 	}
 	if err := s.server.o.Door.Resolve(s.server.ctx, &s.env, a); err != nil {
 		s.logFailure("recipient refused", err)
-		return smtpError(err)
+		return s.refusal(err)
 	}
 	s.seen[a.Key()] = true
 	s.env.To = append(s.env.To, a)
@@ -105,9 +105,18 @@ func (s *session) Data(r io.Reader) error {
 	id, err := s.server.o.Door.Accept(s.server.ctx, &s.env, b.data)
 	if err != nil {
 		s.logFailure("message refused", err)
-		return smtpError(err)
+		return s.refusal(err)
 	}
 	return &gosmtp.SMTPError{Code: 250, EnhancedCode: gosmtp.EnhancedCode{2, 0, 0}, Message: string(id)}
+}
+
+// refusal is err as a reply within the transaction: to a user whose mail program reads UTF-8 in two languages.
+func (s *session) refusal(err error) error {
+	e := smtpError(err)
+	if s.utf8 && s.who != nil {
+		return bilingual(e, err)
+	}
+	return e
 }
 
 // logFailure notes why the client got an error, for the operator: never what the
