@@ -24,6 +24,7 @@ const (
 	AccountOpen     = "account.open"   // an account was opened for somebody who is not its owner
 	ConfigChange    = "config.change"  // the configuration in force differs from that of the last start
 	ApprovalGive    = "approval.give"  // somebody approved an act of somebody else
+	KeyImport       = "key.import"     // a signing key made elsewhere came into the keystore
 	LabelLower      = "label.lower"    // a message's label was lowered
 	RecordsSearch   = "records.search" // a search over accounts of others
 	RecordsDispose  = "records.dispose"
@@ -54,7 +55,7 @@ const (
 // ClassOf is the class of an event type.
 func ClassOf(typ string) Class {
 	switch typ {
-	case DirectoryImport, DirectoryExport, StoreCheck, StoreCompact, StoreBackup, StoreRestore, AuditExport, KeystoreUse,
+	case DirectoryImport, DirectoryExport, StoreCheck, StoreCompact, StoreBackup, StoreRestore, AuditExport, KeystoreUse, KeyImport,
 		AccountOpen, ConfigChange, ApprovalGive, LabelLower, RecordsSearch, RecordsDispose,
 		QueueList, QueueHold, QueueRelease, QueueRetry, QueueRemove:
 		return Must

@@ -32,6 +32,7 @@ type operator struct {
 	backup          func(ctx context.Context, part string, w io.Writer) error
 	verifyBackup    func(ctx context.Context, r io.Reader) (admin.BackupReport, error)
 	restoreAccount  func(ctx context.Context, q admin.RestoreRequest, mailBackup io.Reader, size int64, vault io.Reader) (admin.RestoreResult, error)
+	importKey       func(ctx context.Context, q admin.KeyImport, key io.Reader) error
 	explain         func(ctx context.Context, q admin.ExplainRequest, message io.Reader) (*intake.Explanation, error)
 	close           func() error
 }
@@ -43,7 +44,7 @@ func newOperator(ctx context.Context, cfg *config, name, password string) (*oper
 		return &operator{
 			importLDIF: c.Import, exportDirectory: c.ExportDirectory, check: c.Check, compact: c.Compact, exportAudit: c.ExportAudit,
 			queueList: c.QueueList, queueChange: c.QueueChange, backup: c.Backup, verifyBackup: c.VerifyBackup,
-			restoreAccount: c.RestoreAccount, explain: c.Explain, close: func() error { return nil },
+			restoreAccount: c.RestoreAccount, importKey: c.ImportKey, explain: c.Explain, close: func() error { return nil },
 		}, nil
 	}
 	return localOperator(ctx, cfg, name, password)
@@ -108,6 +109,7 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 			return p.writeBackup(ctx, part, w)
 		},
 		VerifyBackup: p.verifyBackup,
+		ImportKey:    p.importKey,
 		Explain: func(ctx context.Context, q admin.ExplainRequest, message io.Reader) (*intake.Explanation, error) {
 			for _, open := range []func(context.Context) error{p.needStore, p.openQueue, p.needDirectory, p.openIntake} {
 				if err := open(ctx); err != nil {
@@ -139,6 +141,9 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 		verifyBackup: s.VerifyBackup,
 		restoreAccount: func(ctx context.Context, q admin.RestoreRequest, mailBackup io.Reader, _ int64, vault io.Reader) (admin.RestoreResult, error) {
 			return s.RestoreAccount(ctx, who, q, mailBackup, vault)
+		},
+		importKey: func(ctx context.Context, q admin.KeyImport, key io.Reader) error {
+			return s.ImportKey(ctx, who, q, key)
 		},
 		explain: s.Explain, close: p.close,
 	}, nil

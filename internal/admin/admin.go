@@ -70,6 +70,8 @@ type Options struct {
 	VerifyBackup func(ctx context.Context, r io.Reader) (BackupReport, error)
 	// RestoreAccount brings messages of a backup back into their account.
 	RestoreAccount func(ctx context.Context, q RestoreRequest, mailBackup, vault io.Reader) (RestoreResult, error)
+	// ImportKey puts a private key in PEM into the slot of the service keys under the name.
+	ImportKey func(ctx context.Context, name string, key []byte) error
 	// Explain says what would become of a message.
 	Explain func(ctx context.Context, q ExplainRequest, message io.Reader) (*intake.Explanation, error)
 	// AuditDir is the folder that Audit writes.

@@ -21,6 +21,7 @@ type fixture struct {
 	*Service
 	dir      string
 	imported string
+	key      string // the last key that was imported
 	fail     error
 }
 
@@ -56,6 +57,10 @@ func newFixture(t *testing.T, local bool) *fixture {
 		ExportDirectory: func(_ context.Context, w io.Writer) error {
 			_, err := io.WriteString(w, "version: 1\n")
 			return errors.Join(err, f.fail)
+		},
+		ImportKey: func(_ context.Context, name string, key []byte) error {
+			f.key = name + ": " + string(key)
+			return f.fail
 		},
 		Check: func(context.Context, bool) (CheckReport, error) { return CheckReport{Accounts: 3}, f.fail },
 		Compact: func(context.Context) (storage.CompactReport, error) {
@@ -118,6 +123,9 @@ func TestFailureIsOnRecord(t *testing.T) {
 func TestNoRecordNoAct(t *testing.T) {
 	f := newFixture(t, true)
 	f.o.Audit.Close()
+	if err := f.ImportKey(t.Context(), Caller{}, KeyImport{Name: "signer/x"}, strings.NewReader("key")); mail.KindOf(err) != mail.Unavailable || f.key != "" {
+		t.Errorf("%v, imported %q", err, f.key)
+	}
 	if _, err := f.Import(t.Context(), Caller{}, strings.NewReader("dn: x")); mail.KindOf(err) != mail.Unavailable || f.imported != "" {
 		t.Errorf("%v, imported %q", err, f.imported)
 	}
@@ -171,6 +179,17 @@ func talk(t *testing.T, f *fixture, path string) {
 	}
 	if r := f.records(t, audit.StoreCompact); len(r) != 2 || !strings.Contains(r[1], "4711") {
 		t.Errorf("records of the compaction: %q", r)
+	}
+	q := KeyImport{Name: "signer/carol@health.gov.example-2a", For: "carol@health.gov.example", Certificate: "c0ffee"}
+	if err := c.ImportKey(t.Context(), q, strings.NewReader("the private key")); err != nil || f.key != q.Name+": the private key" {
+		t.Errorf("key import: %v, %q", err, f.key)
+	}
+	if r := f.records(t, audit.KeyImport); len(r) != 2 || !strings.Contains(r[1], `"certificate":"c0ffee"`) || !strings.Contains(r[1], `"for":"carol@health.gov.example"`) || !strings.Contains(r[0], q.Name) || strings.Contains(r[0]+r[1], "private key") {
+		t.Errorf("records of the import: %q", r)
+	}
+	f.key = ""
+	if err := c.ImportKey(t.Context(), q, strings.NewReader(strings.Repeat("x", maxKey+1))); mail.KindOf(err) != mail.TooLarge || f.key != "" {
+		t.Errorf("an endless key: %v, %d", err, len(f.key))
 	}
 	if _, err := c.Import(t.Context(), strings.NewReader("dn: y")); mail.KindOf(err) != mail.AuthFailed {
 		t.Errorf("import without a log-in: %v", err)

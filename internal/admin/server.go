@@ -65,6 +65,7 @@ func Listen(path string, s *Service) (*Server, error) {
 	mux.HandleFunc("POST "+pathDirectory, srv.handle(srv.directoryExport))
 	mux.HandleFunc("POST "+pathCheck, srv.handle(srv.check))
 	mux.HandleFunc("POST "+pathExplain, srv.handle(srv.explain))
+	mux.HandleFunc("POST "+pathKeyImport, srv.handle(srv.importKey))
 	mux.HandleFunc("POST "+pathCompact, srv.handle(srv.compact))
 	mux.HandleFunc("POST "+pathAuditExport, srv.handle(srv.auditExport))
 	mux.HandleFunc("POST "+pathQueueList, srv.handle(srv.queueList))

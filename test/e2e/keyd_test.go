@@ -233,6 +233,9 @@ func TestTokens(t *testing.T) {
 func (s *site) serverKeyInToken(k *keydProcess) {
 	s.t.Helper()
 	config := s.path("cmmpd.toml")
+	if code, out := s.code("smime", "key", "import", "--config", s.path("cmmpd.toml"), "--for", "x@y.example", "--certificate", "none", "--key", "none"); code != 1 || !strings.Contains(out, "keys generate") || !strings.Contains(out, "keys request") {
+		s.t.Errorf("importing a key into a token: exit %d: %s", code, out)
+	}
 	s.must("", program, "keys", "generate", "--keyd", k.socket, "--kind", "ec-p256", "tls")
 	block, _ := pem.Decode([]byte(s.must("", program, "keys", "request", "--config", config, "--host", "localhost", "tls")))
 	if block == nil {

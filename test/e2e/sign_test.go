@@ -39,7 +39,18 @@ func TestSigningByRule(t *testing.T) {
 	if code, out := s.code(imports...); code != 1 || !strings.Contains(out, "exists") {
 		t.Errorf("imported twice: %d %s", code, out)
 	}
+	const imported = `"type":"key.import"`
+	record := s.must("", program, "audit", "export", "--config", config)
+	if strings.Count(record, imported) != 4 || !strings.Contains(record, `"for":"alice@works.gov.example"`) || !strings.Contains(record, `"outcome":"exists"`) {
+		t.Errorf("on record: %s", record)
+	}
 	s.stop(syscall.SIGTERM)
+	second := append([]string(nil), imports...)
+	second[len(imports)-5], second[len(imports)-3], second[len(imports)-1] = bob, s.path("people", "bob", "cert.pem"), s.path("people", "bob", "key.pem")
+	s.must("", program, second...) // without the daemon, too
+	if record := s.must("", program, "audit", "export", "--config", config); strings.Count(record, imported) != 6 || !strings.Contains(record, `"for":"`+bob+`"`) {
+		t.Errorf("on record: %s", record)
+	}
 	rules := "\n[[smime.sign]]\nfrom = [\"" + alice + "\"]\nby = \"author\"\n\n[[smime.sign]]\nlabels = [\"none\"]\nby = \"department\"\n"
 	if err := os.WriteFile(config, []byte(s.read("cmmpd.toml")+"\n"+lines+rules), 0o600); err != nil {
 		t.Fatal(err)
