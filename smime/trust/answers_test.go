@@ -96,3 +96,41 @@ func answersOf(t *testing.T, seed uint64) (remembered int) {
 	}
 	return remembered
 }
+
+// predated is how long before its making a list of demopki is dated.
+const predated = time.Minute
+
+// TestAnswerOfAge: what is remembered ends with the age that a list may have, counted from the day it was made, however long it says that it holds.
+func TestAnswerOfAge(t *testing.T) {
+	w := newWorld(t)
+	w.options.MaxCRLAge = 2 * time.Hour
+	v, c := w.verifier(), w.issue(demopki.Spec{Address: alice.String()})
+	start := w.now.Add(-predated)
+	for _, step := range []struct {
+		after time.Duration
+		want  Failure
+	}{{2*time.Hour - 3*time.Second, None}, {2 * time.Hour, None}, {2*time.Hour + time.Second, Stale}} {
+		w.now = start.Add(step.after)
+		w.expect(v, c, Encrypt, Binding{Address: alice}, step.want)
+	}
+}
+
+// TestAnswerAndFutureList: of two lists the one of the future counts from the moment on from which it is believed, also for an answer that was given just before.
+func TestAnswerAndFutureList(t *testing.T) {
+	w := newWorld(t)
+	start, c := w.now, w.issue(demopki.Spec{Address: alice.String()})
+	w.now = start.Add(predated + clockSkew + 5*time.Second)
+	w.publish(w.sub, "later.crl", 48*time.Hour)
+	w.now = start
+	v := w.verifier()
+	for _, step := range []struct {
+		after time.Duration
+		want  string
+	}{{0, "sub.crl"}, {4 * time.Second, "sub.crl"}, {5 * time.Second, "later.crl"}, {6 * time.Second, "later.crl"}} {
+		w.now = start.Add(step.after)
+		r := v.Check(c, Encrypt, Binding{Address: alice})
+		if !r.Usable || filepath.Base(r.Evidence[0].Source) != step.want {
+			t.Errorf("after %v: %+v, want %s", step.after, r.Evidence, step.want)
+		}
+	}
+}
