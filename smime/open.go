@@ -16,12 +16,15 @@ import (
 type Opened struct {
 	Entity []byte // the decrypted MIME entity, as it was encrypted
 	// Inner is the message as its author wrote it, as far as it could be unwrapped: the
-	// signature of the outermost layer and the fields of header protection are gone.
+	// signature of the outermost layer, the fields of header protection and legacy display elements are gone.
 	Inner     []byte
 	Protected bool // the header of Inner is the protected one (RFC 9788), not the outer one
 	// Differs names fields, in lower case, that stand outside in another form than the
 	// inner side says was sent: somebody changed, added or took them away.
 	Differs []string
+	// Confidential names fields of a protected header, in lower case, that did not stand outside as they are: an
+	// answer should not tell them to others (RFC 9788, section 6.1).
+	Confidential []string
 	// Signature is that of the whole entity: by the author, or by the domain (see
 	// SignatureResult.Domain). Unless it passes, the content must be shown as unverified:
 	// CBC lets others change it (EFAIL, CVE-2017-17689).
@@ -62,10 +65,22 @@ func (g *Gateway) openInner(outer fields, entity []byte) *Opened {
 		payload, x = expand(payload)
 	}
 	header := outer
-	if hp := strings.ToLower(x.Root.Param("hp")); hp == "cipher" || hp == "clear" {
+	switch hp := strings.ToLower(x.Root.Param("hp")); {
+	case hp == "cipher" || hp == "clear":
 		o.Protected = true
 		header = split(payload[x.Root.HeaderStart:x.Root.BodyStart])
-		o.Differs = differs(header.mine, outer.mine, hpOuter(payload, x.Root))
+		said := hpOuter(payload, x.Root)
+		o.Differs = differs(header.mine, outer.mine, said)
+		if hp == "cipher" {
+			o.Confidential = missing(header.mine, said)
+			payload, x = g.withoutLegacy(payload, x)
+		}
+	case hp == "" && strings.EqualFold(x.Root.Param("protected-headers"), "v1"):
+		o.Protected = true
+		header = split(payload[x.Root.HeaderStart:x.Root.BodyStart])
+		inner, subject := cutSubject(header.mine) // it does not say what was left outside; in place of a subject a word is
+		outside, shown := cutSubject(outer.mine)
+		o.Differs, o.Confidential = differs(inner, outside, nil), missing(subject, pairsOf(shown))
 	}
 	o.Inner = unwrap(header, payload, x.Root)
 	author, why := soleAuthor(authors(header.mine))
@@ -144,6 +159,38 @@ type pair struct{ name, value string }
 
 func pairOf(f field) pair { return pair{f.name, unfold(f.value())} }
 
+func pairsOf(header []field) []pair {
+	var out []pair
+	for _, f := range header {
+		out = append(out, pairOf(f))
+	}
+	return out
+}
+
+// missing names the fields that are not among those.
+func missing(header []field, there []pair) []string {
+	var names []string
+	for _, f := range header {
+		if !slices.Contains(there, pairOf(f)) {
+			names = append(names, f.name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// cutSubject parts the subject from the other fields.
+func cutSubject(header []field) (others, subject []field) {
+	for _, f := range header {
+		if f.name == "subject" {
+			subject = append(subject, f)
+		} else {
+			others = append(others, f)
+		}
+	}
+	return others, subject
+}
+
 // hpOuter is what the payload says was left outside (RFC 9788, section 2.2).
 func hpOuter(payload []byte, root *message.Part) []pair {
 	var out []pair
@@ -161,9 +208,7 @@ func hpOuter(payload []byte, root *message.Part) []pair {
 // author did not write, such as a mailing list's, are not of interest.
 func differs(inner, outer []field, said []pair) []string {
 	if len(said) == 0 {
-		for _, f := range inner {
-			said = append(said, pairOf(f))
-		}
+		said = pairsOf(inner)
 	}
 	ours, left, stands := map[string]bool{}, map[pair]bool{}, map[pair]bool{}
 	for _, f := range inner {

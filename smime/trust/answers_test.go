@@ -134,3 +134,32 @@ func TestAnswerAndFutureList(t *testing.T) {
 		}
 	}
 }
+
+// TestAge is the whole of the rule about how old a list or a response may be.
+func TestAge(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	at := func(d time.Duration) time.Time { return now.Add(d) }
+	for name, c := range map[string]struct {
+		max, last   time.Duration // MaxCRLAge, LastKnownGood
+		made, next  time.Time
+		good, known bool
+	}{
+		"in time":                            {0, 0, at(-time.Hour), at(time.Hour), true, false},
+		"to the second":                      {0, 0, at(-time.Hour), now, true, false},
+		"over":                               {0, 0, at(-time.Hour), at(-1), false, false},
+		"over, last known good":              {0, time.Hour, at(-2 * time.Hour), at(-time.Hour), true, true},
+		"long over":                          {0, time.Hour, at(-2 * time.Hour), at(-time.Hour - 1), false, false},
+		"without an end":                     {0, 0, at(-time.Hour), time.Time{}, false, false},
+		"without an end, of an age":          {time.Hour, 0, at(-time.Hour), time.Time{}, true, false},
+		"too old, though it says it holds":   {time.Hour, 0, at(-time.Hour - 1), at(time.Hour), false, false},
+		"too old, and last known good":       {time.Hour, 9 * time.Hour, at(-time.Hour - 1), at(-1), false, false},
+		"of the future, within the skew":     {time.Hour, 0, at(clockSkew), at(time.Hour), true, false},
+		"of the future, beyond":              {time.Hour, 0, at(clockSkew + 1), at(time.Hour), false, false},
+		"of the future, without other rules": {0, 0, at(clockSkew + 1), at(time.Hour), false, false},
+	} {
+		o := Options{MaxCRLAge: c.max, LastKnownGood: c.last}
+		if good, words := o.age("it", c.made, c.next, now); good != c.good || good && (words != "") != c.known {
+			t.Errorf("%s: %v, %q", name, good, words)
+		}
+	}
+}
