@@ -102,10 +102,10 @@ func TestPolicyFromConfiguration(t *testing.T) {
 	if p.DemandFor("inside", policy.Recipient{Here: true}) != policy.Withheld || p.DemandFor("inside", policy.Recipient{Here: true, Clearance: "open"}) != policy.SMIME {
 		t.Error("rules in the file take the place of the default one")
 	}
-	if d := p.Decide(policy.Facts{Label: "inside", Department: "health.gov.example"}); d.Action != policy.Refuse {
+	if d := p.Decide(policy.Facts{Label: "inside", Departments: []string{"health.gov.example"}}); d.Action != policy.Refuse {
 		t.Errorf("plain = refuse: %+v", d)
 	}
-	if got := p.DemandedCipher(policy.Facts{Label: "inside", Department: "health.gov.example"}); got != policy.GCM {
+	if got := p.DemandedCipher(policy.Facts{Label: "inside", Departments: []string{"health.gov.example"}}); got != policy.GCM {
 		t.Errorf("cipher = gcm: %v", got)
 	}
 	none, err := loadConfig(exampleDir(t, func(s string) string {

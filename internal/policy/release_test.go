@@ -114,6 +114,29 @@ func TestDepartments(t *testing.T) {
 	}
 }
 
+// TestStrongestCipher: of all departments whose words count the strongest cipher is demanded, in whatever order they stand, also of what only a
+// rule for a recipient makes S/MIME of; and nobody's clearance is looked for that no rule asks about.
+func TestStrongestCipher(t *testing.T) {
+	p, err := New(Options{
+		Departments: []Department{{Domain: "*", Cipher: GCM}, {Domain: "works.gov.example", Cipher: OAEP}, {Domain: "works.gov.example"}},
+		Release:     []ReleaseRule{{Labels: []mail.Label{mail.Restricted}, Destinations: []string{"partner.example"}, Require: SMIME}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for domain, want := range map[string]Cipher{"partner.example": GCM, "other.example": AnyAES256} {
+		f := Facts{Label: mail.Restricted, Departments: []string{"works.gov.example"}, Recipients: []Recipient{{Domain: domain}}}
+		if got := p.DemandedCipher(f); got != want {
+			t.Errorf("to %s: %v, want %v", domain, got, want)
+		}
+	}
+	for _, l := range []mail.Label{"", mail.Restricted, mail.Confidential} {
+		if p.NeedsClearance(l) {
+			t.Errorf("of %q the clearance is looked for", l)
+		}
+	}
+}
+
 func TestContentRules(t *testing.T) {
 	for text, want := range map[string]bool{
 		"4111 1111 1111 1111":             true,
