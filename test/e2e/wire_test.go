@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,8 +25,8 @@ type wire struct {
 	seen bytes.Buffer // all TCP segments from and to the ports
 }
 
-// listenIn records what goes to and comes from the ports from low to high. It needs the right to open packet sockets.
-func listenIn(t *testing.T, low, high uint16) *wire {
+// listenIn records what goes to and comes from the ports from low to high, and others. It needs the right to open packet sockets.
+func listenIn(t *testing.T, low, high uint16, others ...uint16) *wire {
 	t.Helper()
 	const all = 0x0300 // ETH_P_ALL in network order
 	fd, err := syscall.Socket(syscall.AF_PACKET, syscall.SOCK_RAW, all)
@@ -49,7 +50,7 @@ func listenIn(t *testing.T, low, high uint16) *wire {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.read(low, high)
+		w.read(func(port uint16) bool { return port >= low && port <= high || slices.Contains(others, port) })
 	}()
 	t.Cleanup(func() {
 		close(w.done)
@@ -59,7 +60,7 @@ func listenIn(t *testing.T, low, high uint16) *wire {
 	return w
 }
 
-func (w *wire) read(low, high uint16) {
+func (w *wire) read(listens func(port uint16) bool) {
 	frame := make([]byte, 128<<10)
 	for {
 		select {
@@ -80,7 +81,7 @@ func (w *wire) read(low, high uint16) {
 			continue
 		}
 		from, to := binary.BigEndian.Uint16(ip[head:]), binary.BigEndian.Uint16(ip[head+2:])
-		if from >= low && from <= high || to >= low && to <= high {
+		if listens(from) || listens(to) {
 			w.mu.Lock()
 			w.seen.Write(ip[head:])
 			w.mu.Unlock()
@@ -126,8 +127,13 @@ func TestNothingInClearOnTheWire(t *testing.T) {
 	if w.holds(marker) || strings.Contains(s.log.String(), marker) {
 		t.Error("the marker went over the wire in clear, or is in the log")
 	}
+	w.sees(s, marker)
+}
 
-	// The capture sees what is sent in clear.
+// sees makes sure that the capture sees what is sent in clear.
+func (w *wire) sees(s *site, marker string) {
+	t := s.t
+	t.Helper()
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.base+25))
 	if err != nil {
 		t.Fatal(err)
