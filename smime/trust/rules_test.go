@@ -538,3 +538,26 @@ func TestEveryBitCounts(t *testing.T) {
 		}
 	}
 }
+
+// TestListSignerUnknown: a list by another certificate of the authority's name is believed only if that one is known not to be revoked; that nothing is
+// known of it is not enough.
+func TestListSignerUnknown(t *testing.T) {
+	w := newWorld(t)
+	between, err := w.root.NewSub("Between", func(c *x509.Certificate) { c.MaxPathLenZero = false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := between.NewSub("Sub", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.options.Intermediates = append(w.options.Intermediates, between.Cert, second.Cert)
+	w.publish(second, "sub.crl", 24*time.Hour) // in place of the authority's own
+	c := w.issue(demopki.Spec{Address: alice.String()})
+	w.expect(w.verifier(), c, Encrypt, Binding{Address: alice}, Stale)
+	w.publish(between, "between.crl", 24*time.Hour)
+	w.expect(w.verifier(), c, Encrypt, Binding{Address: alice}, None)
+	between.Revoke(second.Cert)
+	w.publish(between, "between.crl", 24*time.Hour)
+	w.expect(w.verifier(), c, Encrypt, Binding{Address: alice}, Stale)
+}
