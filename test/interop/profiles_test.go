@@ -100,9 +100,19 @@ func newPeers(t *testing.T) *peers {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.gw = smime.New(smime.Options{Trust: verifier, Signers: func(string) (cms.SignerSpec, bool) {
-		return cms.SignerSpec{Cert: authority.Cert, Key: authority.Key}, true
-	}})
+	p.gw = smime.New(smime.Options{
+		Trust: verifier,
+		Signers: func(string) (cms.SignerSpec, bool) {
+			return cms.SignerSpec{Cert: authority.Cert, Key: authority.Key}, true
+		},
+		Own: func(a mail.Address) (cms.SignerSpec, bool) {
+			id, ok := p.people[a.Local]
+			if !ok {
+				return cms.SignerSpec{}, false
+			}
+			return cms.SignerSpec{Cert: id.Cert, Key: id.Key}, true
+		},
+	})
 	for name := range kinds {
 		for other := range kinds {
 			if name != other {
@@ -341,8 +351,8 @@ func (p *peers) seal(i int) (der, entity []byte) {
 	return der, o.Entity
 }
 
-// verifyDetached has a program verify a multipart/signed.
-func (p *peers) verifyDetached(program, name string, entity []byte) error {
+// verifyDetached has a program, with name's keys if it wants some, verify a multipart/signed of the one whose certificate is given.
+func (p *peers) verifyDetached(program, name, signer string, entity []byte) error {
 	x := message.Parse(entity, message.Limits{})
 	if len(x.Root.Children) != 2 {
 		return fmt.Errorf("what is within is no multipart/signed:\n%s", entity)
@@ -359,7 +369,7 @@ func (p *peers) verifyDetached(program, name string, entity []byte) error {
 	case "gpgsm":
 		_, err = p.gpgsm("--verify", signature, content)
 	case "Bouncy Castle":
-		_, err = p.bouncy("verify", signature, "works.pem", content)
+		_, err = p.bouncy("verify", signature, signer, content)
 	default:
 		_, err = p.run(nil, "cmsutil", "-D", "-d", "sql:"+name, "-u", "4", "-i", signature, "-c", content)
 	}
@@ -437,7 +447,7 @@ func profileTables(t *testing.T) string {
 					err = fmt.Errorf("%s reads %d bytes, not %d", name, len(got), len(entity))
 				}
 				if err == nil {
-					err = p.verifyDetached(program, name, got)
+					err = p.verifyDetached(program, name, "works.pem", got)
 				}
 				if err != nil {
 					if strings.Contains(pr.readers, program) {
@@ -452,6 +462,8 @@ func profileTables(t *testing.T) string {
 			return "yes", nil
 		})
 	}
+
+	p.ruleTable(head, row)
 
 	head("signed by us, verified by")
 	for _, sig := range signatures {

@@ -30,11 +30,11 @@ def tool(*args):
     subprocess.run(args, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def send(subject, to, text):
-    """Alice's mail, by smtplib."""
+def send(subject, to, text, uid="alice", sender=ALICE, head=""):
+    """Alice's mail, or that of another, by smtplib."""
     with smtplib.SMTP_SSL("localhost", base + 465, context=ctx) as c:
-        c.login("alice", password("alice"))
-        c.sendmail(ALICE, to, (f"From: Alice <{ALICE}>\r\nTo: {', '.join(to)}\r\nSubject: {subject}\r\n"
+        c.login(uid, password(uid))
+        c.sendmail(sender, to, (f"{head}From: {uid.capitalize()} <{sender}>\r\nTo: {', '.join(to)}\r\nSubject: {subject}\r\n"
                                "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
                                f"Content-Transfer-Encoding: 8bit\r\nMessage-ID: <{uuid.uuid4()}@works.gov.example>\r\n\r\n{text}\r\n").encode())
 
@@ -119,7 +119,7 @@ def make_profile(port):
 WORDS = """
 const {MailServices} = ChromeUtils.importESModule("resource:///modules/MailServices.sys.mjs");
 const until = async (what, f) => {
-  for (const end = Date.now() + 30000; Date.now() < end; await new Promise(r => setTimeout(r, 50))) {
+  for (const end = Date.now() + 50000; Date.now() < end; await new Promise(r => setTimeout(r, 50))) {
     const v = await f();
     if (v) return v;
   }
@@ -369,6 +369,24 @@ def tasks(m):
     assert got == "Good signature", got
     shot("signed")
     done("alice's signature", "yes: verified")
+    rule = "rule" + uuid.uuid4().hex[:8]
+    send("=?utf-8?B?5Y2I6aOv?= " + rule, [BOB], "一起食飯 " + rule, head="X-Classification: unclassified\r\n")
+    assert "multipart/signed" in mail_with("bob", "INBOX", rule)
+    assert run(READ_SIGNED, "alice", rule) == "Good signature"
+    shot("signed by rule")
+    done("a message that the gateway has signed by rule with alice's own key", "yes: verified, with its Chinese subject and text")
+    rule = "department" + uuid.uuid4().hex[:8]
+    send("Lunch " + rule, [BOB], "with carol " + rule, uid="carol", sender=CAROL, head="X-Classification: unclassified\r\n")
+    assert "multipart/signed" in mail_with("bob", "INBOX", rule)
+    got = run("""
+        const h = await show("INBOX", h => h.mime2DecodedSubject == "Lunch " + args[0]);
+        const about = await read(h, args[0]);
+        const icon = about.document.getElementById("signedHdrIcon");
+        const came = await until("the verdict", () => about.gSignerCert?.commonName.startsWith("Domain") && icon.alt).catch(() => null);
+        return came ? `the signature of '${about.gSignerCert.commonName}' is called '${icon.alt}'` : `no verdict came (${about.gSignerCert?.commonName}, ${icon?.alt})`;
+    """, rule)
+    shot("signed by the department")
+    done("a message that the gateway has signed by rule with the department's key", f"yes: shows it. Departs: {got}, because the certificate has not the author's address")
     confidential(learn, False)
     text = mail_with("alice", "INBOX", "Subject: plain " + learn)
     assert "multipart/signed" in text, text
