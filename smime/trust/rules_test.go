@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -560,4 +561,20 @@ func TestListSignerUnknown(t *testing.T) {
 	between.Revoke(second.Cert)
 	w.publish(between, "between.crl", 24*time.Hour)
 	w.expect(w.verifier(), c, Encrypt, Binding{Address: alice}, Stale)
+}
+
+// TestKeysRefused: RSA keys that are too large, which cost whoever verifies with them, and exponents with which nobody is safe.
+func TestKeysRefused(t *testing.T) {
+	key := func(bits, e int) *x509.Certificate {
+		n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
+		return &x509.Certificate{PublicKeyAlgorithm: x509.RSA, PublicKey: &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: e}}
+	}
+	for _, c := range []struct {
+		bits, e int
+		good    bool
+	}{{2048, 65537, true}, {8192, 3, true}, {8193, 65537, false}, {2047, 65537, false}, {2048, 1, false}, {2048, 4, false}, {2048, 0, false}} {
+		if err := checkKey(key(c.bits, c.e), minRSABits); (err == nil) != c.good {
+			t.Errorf("%d bits, exponent %d: %v", c.bits, c.e, err)
+		}
+	}
 }
