@@ -79,7 +79,15 @@ type listed struct {
 }
 
 // list reads all mailboxes, by name.
-func (a *account) list() ([]listed, error) {
+func (a *account) list() (all []listed, err error) {
+	err = whereverItIs(func() error {
+		all, err = a.listOnce()
+		return err
+	})
+	return all, err
+}
+
+func (a *account) listOnce() ([]listed, error) {
 	var all []listed
 	number := a.no()
 	err := a.store.scan(keyOf(keyMailbox, number), func(k, v []byte) error {
@@ -117,7 +125,15 @@ func compareNames(a, b string) int {
 	}
 }
 
-func (a *account) subscriptions() (map[string]bool, error) {
+func (a *account) subscriptions() (names map[string]bool, err error) {
+	err = whereverItIs(func() error {
+		names, err = a.subscriptionsOnce()
+		return err
+	})
+	return names, err
+}
+
+func (a *account) subscriptionsOnce() (map[string]bool, error) {
 	var sealed []sealedText
 	err := a.store.scan(keyOf(keySubscribe, a.no()), func(_, v []byte) error {
 		t, err := decodeSealedText(v)

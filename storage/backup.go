@@ -90,7 +90,7 @@ func (s *Store) copySegment(n uint32, end blob.Position, w io.Writer) error {
 	return err
 }
 
-// BackupVault writes the key vault as it is now. It opens every backup of the store that was made before.
+// BackupVault writes the key vault as it is now. With what BackupCarried has written before it opens every backup of the store that was made before.
 func (s *Store) BackupVault(ctx context.Context, w io.Writer) error {
 	return s.vault.Backup(cancellable{ctx, w})
 }

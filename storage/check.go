@@ -119,6 +119,7 @@ func (c *checker) shallow(ctx context.Context) error {
 		{keyGarbage, c.garbage},
 		{keyReclaimed, c.reclaimed},
 		{keyScrub, c.scrub},
+		{keyEpoch, c.epochs},
 		{keyQueue, c.queued},
 		{keyQueueDue, c.due},
 	}

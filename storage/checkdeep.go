@@ -207,15 +207,8 @@ func readThrough(content *Content, begin []byte) error {
 func (c *checker) deepNames(ctx context.Context, of *checkedAccount) error {
 	return c.opened(ctx, of.id, func(a *account) error {
 		for _, key := range of.mailboxes {
-			m := c.mailboxes[key]
-			name, err := a.openText(m.record.name)
-			if err != nil || a.hash(hashName, name) != m.record.nameHash {
-				c.problem("%v: its name does not open (%v)", key, err)
-			}
-			for _, w := range m.record.keywords {
-				if word, err := a.openText(w.name); err != nil || a.keywordHash(word) != w.hash {
-					c.problem("%v: a keyword does not open (%v)", key, err)
-				}
+			if err := whereverItIs(func() error { return c.openNames(a, key) }); err != nil {
+				c.problem("%v: %v", key, err)
 			}
 		}
 		_, err := a.subscriptions()
@@ -224,4 +217,26 @@ func (c *checker) deepNames(ctx context.Context, of *checkedAccount) error {
 		}
 		return nil
 	})
+}
+
+// openNames opens the name and the keywords of a mailbox as they are now.
+func (c *checker) openNames(a *account, key mailboxKey) error {
+	v, err := c.store.kv.Get(keyOf(keyMailbox, key.account, key.mailbox))
+	if err != nil || v == nil { // deleted meanwhile
+		return err
+	}
+	r, err := decodeMailbox(v)
+	if err != nil {
+		return err
+	}
+	name, err := a.openText(r.name)
+	if err != nil || a.hash(hashName, name) != r.nameHash {
+		return errors.Join(errors.New("its name does not open"), err)
+	}
+	for _, w := range r.keywords {
+		if word, err := a.openText(w.name); err != nil || a.keywordHash(word) != w.hash {
+			return errors.Join(errors.New("a keyword does not open"), err)
+		}
+	}
+	return nil
 }

@@ -117,6 +117,9 @@ func (s *Store) enqueue(c *commit, f func(*build) error) error {
 	if err := b.keepUsage(); err != nil {
 		return err
 	}
+	if err := b.taint(); err != nil {
+		return err
+	}
 	b.finish()
 	switch {
 	case c.copies != nil:

@@ -150,13 +150,17 @@ func (m *Mailbox) Summary(_ context.Context, uid uint32) (sum *Summary, err erro
 	return sum, err
 }
 
-// whereverItIs runs f, which looks up where a body is and reads there, again if its segment was reclaimed in between.
+// whereverItIs runs f, which looks up where a body is and reads there, again if its segment was reclaimed in between, or its key sealed under another
+// epoch.
 func whereverItIs(f func() error) error {
 	var err error
 	for range 8 { // one segment is reclaimed at a time, and not faster than it is written
-		if err = f(); !errors.Is(err, blob.ErrGone) {
+		if err = f(); !errors.Is(err, blob.ErrGone) && !errors.Is(err, errNoEpoch) {
 			return err
 		}
+	}
+	if errors.Is(err, errNoEpoch) {
+		return err
 	}
 	return mail.E(mail.Corrupt, "the message is damaged", err)
 }

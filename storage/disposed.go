@@ -11,11 +11,15 @@ import (
 )
 
 // A backup of the mail may be older than the key vault that is restored with it. What was sealed under keys that were erased since was
-// expunged since, and cannot be opened by anybody: it does not come back. Names that were sealed so are replaced.
+// expunged since, and cannot be opened by anybody: it does not come back. Names that were sealed so are replaced. What was sealed anew
+// since comes with the vault (carried.go).
 
 // DropDisposed takes out of an account what no key opens any more, and says how many messages that were. It is
 // for a store that was restored from a backup, before anybody uses it.
 func (s *Store) DropDisposed(ctx context.Context, id mail.AccountID) (dropped int, err error) {
+	if err := s.takeCarried(ctx); err != nil {
+		return 0, err
+	}
 	a, err := s.acquire(ctx, id)
 	if err != nil {
 		return 0, err

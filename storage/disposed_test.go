@@ -61,8 +61,8 @@ func TestRestoreWithNewerVault(t *testing.T) {
 		}
 	}
 	_ = a.Close()
-	if n, err := s.eraseUnused(ctx); err != nil || n == 0 {
-		t.Fatalf("%d epochs erased, %v", n, err)
+	if r, err := s.eraseUnused(ctx); err != nil || r.Epochs == 0 {
+		t.Fatalf("%+v erased, %v", r, err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

@@ -221,13 +221,25 @@ func (a *account) no() uint32 {
 func (a *account) sealing(ctx context.Context, n int) (*epoch, error) {
 	a.keyMu.Lock()
 	defer a.keyMu.Unlock()
-	s := a.store
-	now := s.o.Now()
+	now := a.store.o.Now()
 	if e := a.epoch; e != nil && e.serves(n, now) {
 		e.used += n
 		e.users++
 		return e, nil
 	}
+	fresh, err := a.makeEpoch(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	a.retire()
+	fresh.used, fresh.users = n, 1
+	a.epoch = fresh
+	return fresh, nil
+}
+
+// makeEpoch makes an epoch that nobody uses yet; it is durable in the vault. keyMu is held.
+func (a *account) makeEpoch(ctx context.Context, now time.Time) (*epoch, error) {
+	s := a.store
 	if err := a.ensureKey(ctx); err != nil {
 		return nil, err
 	}
@@ -248,9 +260,7 @@ func (a *account) sealing(ctx context.Context, n int) (*epoch, error) {
 	if err := s.vault.PutEpoch(a.id, number, sealed); err != nil {
 		return nil, s.vaultFailed(err)
 	}
-	a.retire()
-	a.epoch = &epoch{account: a, number: number, wrapper: w, made: now, used: n, users: 1}
-	return a.epoch, nil
+	return &epoch{account: a, number: number, wrapper: w, made: now}, nil
 }
 
 // ensureKey makes the account's key pair if it has none. keyMu is held.
@@ -322,7 +332,9 @@ func (a *account) opened(number uint32) (*keys.Wrapper, error) {
 		return nil, mail.E(mail.Denied, "", fmt.Errorf("account %s is not open", a.id))
 	}
 	sealed, err := a.store.vault.Epoch(a.id, number)
-	if err != nil {
+	if mail.KindOf(err) == mail.NotFound && err != nil {
+		return nil, errors.Join(errNoEpoch, err)
+	} else if err != nil {
 		return nil, err
 	}
 	raw, err := a.private.OpenEpoch(number, sealed)
@@ -337,6 +349,10 @@ func (a *account) opened(number uint32) (*keys.Wrapper, error) {
 	a.epochs[number] = w
 	return w, nil
 }
+
+// errNoEpoch is in the chain when the key of an epoch was erased. Who has just read that something is sealed under it reads again: it may have been sealed
+// anew.
+var errNoEpoch = mail.E(mail.NotFound, "the message is no longer there", errors.New("the key of the epoch was erased"))
 
 // openText opens a sealed name. A handle must be held.
 func (a *account) openText(t sealedText) (string, error) {

@@ -1,7 +1,9 @@
 package storage
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,7 +16,8 @@ import (
 )
 
 // Epoch keys that open nothing any more are erased from the key vault: that is what makes expunged mail unreadable in free blocks and in old copies of the
-// mail, and it keeps the vault from growing for ever.
+// mail, and it keeps the vault from growing for ever. Where something that was expunged shares its epoch with something that lives, the latter is sealed under
+// a fresh epoch first (reseal.go).
 //
 // Which secrets there are the index says (message keys, names, keywords, subscriptions) and the headers of search files. An epoch may have secrets that
 // are not in the index yet: so one that is used for new secrets stays, and one that somebody has got and not given back. And a secret can be on its
@@ -22,6 +25,7 @@ import (
 
 const (
 	eraseEvery = 24 * time.Hour // how often the vault is written anew at most
+	eraseAgain = time.Hour      // but after this once more, if not all accounts could be opened
 	eraseAfter = time.Hour      // not sooner after the store was opened, or a backup ended: its vault is copied after the mail
 )
 
@@ -37,9 +41,12 @@ func (s *Store) eraseEpochs(ctx context.Context) error {
 		return nil
 	}
 	h.erased = now
-	n, err := s.eraseUnused(ctx)
-	if n > 0 {
-		s.o.Log.Info("epoch keys that open nothing any more were erased from the key vault", "epochs", n)
+	r, err := s.eraseUnused(ctx)
+	if r.Epochs > 0 {
+		s.o.Log.Info("epoch keys that open nothing any more were erased from the key vault", "epochs", r.Epochs)
+	}
+	if r.Waiting > 0 {
+		h.erased = now.Add(eraseAgain - eraseEvery)
 	}
 	return err
 }
@@ -48,6 +55,7 @@ func (s *Store) eraseEpochs(ctx context.Context) error {
 var weighed = [...]byte{
 	keyPosition, keyAccountNo, keyBodyTop, keyBoots, keyFormat, keyAccount, keyName, keyMailbox, keyCounters, keyUsage, keyTotal, keySubscribe,
 	keyEntry, keySecret, keyFlags, keyExpunged, keyCopying, keyForgotten, keyMessageID, keyBody, keyGarbage, keyReclaimed, keyScrub, keyQueue, keyQueueDue,
+	keyEpoch,
 }
 
 // strange is an error if the index has records of another kind: nothing is erased then.
@@ -66,40 +74,80 @@ func (s *Store) strange() error {
 	return nil
 }
 
-// eraseUnused erases the epoch keys that nothing needs, and says how many.
-func (s *Store) eraseUnused(ctx context.Context) (n int, err error) {
+// eraseUnused erases the epoch keys that nothing needs, after what lives under tainted ones was sealed again. An account that cannot be opened now does not
+// keep the others waiting.
+func (s *Store) eraseUnused(ctx context.Context) (r DisposeReport, err error) {
 	if err := s.strange(); err != nil {
-		return 0, err
+		return r, err
 	}
 	gone := make(map[mail.AccountID][]uint32)
+	ids := make(map[uint32]mail.AccountID)
 	p := pace{rate: s.o.HouseRate}
 	err = s.scan(key0(keyAccount), func(k, v []byte) error {
 		id := mail.AccountID(k[1:])
-		r, err := decodeAccount(v)
+		record, err := decodeAccount(v)
 		if err != nil {
 			return err
 		}
-		list, err := s.unusedEpochs(ctx, s.vault.Epochs(id), r.number, &p)
+		ids[record.number] = id
+		if err := s.reseal(ctx, id, record.number, &p); mail.KindOf(err) == mail.Unavailable && s.Ready() == nil && ctx.Err() == nil {
+			if r.Waiting++; r.Waiting == 1 {
+				s.o.Log.Warn("mail that was disposed of waits for its keys to be erased", "error", err)
+			}
+		} else if err != nil {
+			return err
+		}
+		list, err := s.unusedEpochs(ctx, s.vault.Epochs(id), record.number, &p)
 		if err == nil && len(list) > 0 {
-			list, err = s.surelyUnused(ctx, id, r.number)
+			list, err = s.surelyUnused(ctx, id, record.number)
 		}
 		if len(list) > 0 {
 			gone[id] = list
-			n += len(list)
+			r.Epochs += len(list)
 		}
 		return err
 	})
-	if err != nil || n == 0 {
-		return 0, err
+	if err != nil {
+		return DisposeReport{Waiting: r.Waiting}, err
 	}
-	if err := s.vault.Erase(gone); err != nil {
-		if failed := s.vault.Failed(); failed != nil {
-			s.stop(failed)
+	if r.Epochs > 0 {
+		if err := s.flushLog(); err != nil { // what says that nothing needs them must not be lost
+			return DisposeReport{Waiting: r.Waiting}, err
 		}
-		return 0, err
+		if err := s.vault.Erase(gone); err != nil {
+			if failed := s.vault.Failed(); failed != nil {
+				s.stop(failed)
+			}
+			return DisposeReport{Waiting: r.Waiting}, err
+		}
+		s.forgetEpochs(gone)
 	}
-	s.forgetEpochs(gone)
-	return n, nil
+	return r, s.dropEpochRecords(ctx, ids)
+}
+
+// dropEpochRecords forgets what is known of epochs that are no more.
+func (s *Store) dropEpochRecords(ctx context.Context, ids map[uint32]mail.AccountID) error {
+	var list [][]byte
+	err := s.scan(key0(keyEpoch), func(k, _ []byte) error {
+		if id, ok := ids[binary.BigEndian.Uint32(k[1:])]; ok && !s.vault.HasEpoch(id, last32(k)) {
+			list = append(list, bytes.Clone(k))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for some := range slices.Chunk(list, trimBatch) {
+		if err := s.commit(ctx, &commit{lazy: true}, func(b *build) error {
+			for _, k := range some {
+				b.delete(k)
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // surelyUnused is unusedEpochs while nothing moves within the account.
@@ -119,33 +167,22 @@ func (s *Store) unusedEpochs(ctx context.Context, epochs []uint32, number uint32
 	if len(epochs) == 0 {
 		return nil, nil
 	}
-	used := make(map[uint32]bool)
-	text := func(v []byte) error {
-		t, err := decodeSealedText(v)
-		used[t.epoch] = true
-		return err
+	used, err := s.usedEpochs(ctx, number, p)
+	if err == nil {
+		err = s.searchEpochs(number, used)
 	}
-	for _, of := range []struct {
-		kind byte
-		see  func(v []byte) error
-	}{
-		{keySecret, func(v []byte) error {
-			r, err := decodeSecret(v)
-			used[r.epoch] = true
-			return err
-		}},
-		{keyMailbox, func(v []byte) error {
-			r, err := decodeMailbox(v)
-			used[r.name.epoch] = true
-			for _, w := range r.keywords {
-				used[w.name.epoch] = true
-			}
-			return err
-		}},
-		{keySubscribe, text},
-	} {
-		err := s.scan(keyOf(of.kind, number), func(k, v []byte) error {
-			if err := of.see(v); err != nil {
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(epochs, func(e uint32) bool { return used[e] }), nil
+}
+
+// usedEpochs is the epochs under which something in the index is sealed.
+func (s *Store) usedEpochs(ctx context.Context, number uint32, p *pace) (map[uint32]bool, error) {
+	used := make(map[uint32]bool)
+	for _, kind := range []byte{keySecret, keyMailbox, keySubscribe} {
+		err := s.scan(keyOf(kind, number), func(k, v []byte) error {
+			if err := eachSealed(kind, v, func(epoch uint32, _ []byte) { used[epoch] = true }); err != nil {
 				return err
 			}
 			return p.spend(ctx, int64(len(k)+len(v)))
@@ -154,16 +191,7 @@ func (s *Store) unusedEpochs(ctx context.Context, epochs []uint32, number uint32
 			return nil, err
 		}
 	}
-	if err := s.searchEpochs(number, used); err != nil {
-		return nil, err
-	}
-	var unused []uint32
-	for _, e := range epochs {
-		if !used[e] {
-			unused = append(unused, e)
-		}
-	}
-	return unused, nil
+	return used, nil
 }
 
 // searchEpochs notes the epochs under which the keys of an account's search files are sealed. A file that cannot be read is made again anyway.

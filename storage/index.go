@@ -460,7 +460,9 @@ func (s *Store) cachedAlready(m *mailbox) bool {
 	return s.mailboxes[m.key] == m
 }
 
-func (m *mailbox) readNames() error {
+func (m *mailbox) readNames() error { return whereverItIs(m.readNamesOnce) }
+
+func (m *mailbox) readNamesOnce() error {
 	for {
 		v, err := m.store.kv.Get(keyOf(keyMailbox, m.key.account, m.key.mailbox))
 		if err != nil {

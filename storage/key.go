@@ -27,6 +27,7 @@ const (
 	keyGarbage   = 'G' // + segment: octets of bodies that nothing refers to
 	keyReclaimed = 'R' // + segment: octets that its file had; it is not needed any more
 	keyScrub     = 'c' // scrubState
+	keyEpoch     = 'e' // + account, epoch: epochRecord
 	keyQueue     = 'Q' // + number: queueRecord
 	keyQueueDue  = 'q' // + due, number: lane; not of held items
 )

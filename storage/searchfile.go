@@ -205,10 +205,10 @@ func closeSearch(list []*openedSearch) {
 }
 
 // writeSearchFile makes a file whose segment is written by write, from a place in the file on. Nothing is left of it on an
-// error.
+// error. It has an epoch of its own, whose key is erased when the file is gone: no mail is sealed under it that would need to live on.
 func (a *account) writeSearchFile(ctx context.Context, h searchHeader, write func(w io.Writer, begin int64, aead cipher.AEAD, bound []byte) (docs int, err error)) (*searchFile, error) {
 	s := a.store
-	e, err := a.sealing(ctx, 1)
+	e, err := a.ownEpoch(ctx)
 	if err != nil {
 		return nil, err
 	}

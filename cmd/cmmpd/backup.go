@@ -159,7 +159,7 @@ func (p *platform) writeBackup(ctx context.Context, part string, w io.Writer) er
 		return err
 	}
 	if kind == backup.Vault {
-		err = b.Put(entryStore+storage.VaultFile, func(w io.Writer) error { return p.store.BackupVault(ctx, w) })
+		err = p.backUpVault(ctx, b)
 		return errors.Join(err, closeIf(err, b))
 	}
 	err = p.backUpConfig(b)
@@ -173,6 +173,23 @@ func (p *platform) writeBackup(ctx context.Context, part string, w io.Writer) er
 		err = b.Put(entryAudit, func(w io.Writer) error { return audit.Bundle(ctx, p.cfg.Audit.Path, w) })
 	}
 	return errors.Join(err, closeIf(err, b))
+}
+
+// backUpVault adds the key vault, and what must go with it.
+func (p *platform) backUpVault(ctx context.Context, b *backup.Writer) error {
+	done := func() {}
+	err := b.Put(entryStore+storage.CarriedFile, func(w io.Writer) (err error) {
+		var d func()
+		if d, err = p.store.BackupCarried(ctx, w); err == nil {
+			done = d
+		}
+		return err
+	})
+	if err == nil {
+		err = b.Put(entryStore+storage.VaultFile, func(w io.Writer) error { return p.store.BackupVault(ctx, w) })
+	}
+	done()
+	return err
 }
 
 // closeIf ends the backup only if all is in it.

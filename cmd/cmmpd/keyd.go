@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/fips140"
 	"errors"
 	"fmt"
 	"io"
@@ -143,31 +144,12 @@ func keydCommand(args []string) error {
 		return err
 	}
 	log := newLog("info")
-	hideProcess(log)
+	if err := lockMemory(); err != nil {
+		log.Warn("memory is not locked: PINs may get to swap", "err", err)
+	}
 	ctx, stop := interruptible()
 	defer stop()
 	return runKeyd(ctx, cfg, *ask, log)
-}
-
-// hideProcess keeps what is in memory from core dumps, debuggers and, as far as we may, swap.
-func hideProcess(log *slog.Logger) {
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		log.Warn("core dumps cannot be switched off", "err", err)
-	}
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		log.Warn("other processes of our user may look into this one", "err", err)
-	}
-	var l unix.Rlimit
-	err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &l)
-	if err == nil && l.Cur != unix.RLIM_INFINITY { // to lock all under a limit would end us when it is reached
-		err = fmt.Errorf("the limit is %d octets; LimitMEMLOCK=infinity is needed", l.Cur)
-	}
-	if err == nil {
-		err = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
-	}
-	if err != nil {
-		log.Warn("memory is not locked: PINs may get to swap", "err", err)
-	}
 }
 
 // runKeyd opens the tokens and serves until ctx is done.
@@ -189,7 +171,7 @@ func runKeyd(ctx context.Context, cfg *keydConfig, ask bool, log *slog.Logger) (
 			os.Exit(70)
 		},
 	})
-	log.Info("ready", "socket", cfg.Socket, "version", version())
+	log.Info("ready", "socket", cfg.Socket, "version", version(), "fips140", fips140.Enabled())
 	notifySystemd("READY=1")
 	context.AfterFunc(ctx, func() { _ = ln.Close() })
 	if err = s.Serve(ln); ctx.Err() != nil {

@@ -77,7 +77,12 @@ type exitError struct {
 
 func (e exitError) Unwrap() error { return e.error }
 
-func main() { os.Exit(run(os.Args[1:], os.Stderr)) }
+func main() {
+	if err := hideProcess(); err != nil {
+		fmt.Fprintf(os.Stderr, "cmmpd: %v\n", err)
+	}
+	os.Exit(run(os.Args[1:], os.Stderr))
+}
 
 // run finds the command, runs it and turns its error into words and an exit code.
 func run(args []string, words io.Writer) int {

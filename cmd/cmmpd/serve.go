@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/fips140"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -93,7 +94,8 @@ func startDaemon(ctx context.Context, cfg *config, log *slog.Logger, before func
 	d.audit.Note(audit.Event{Type: audit.ServerStart, Outcome: "ok", Detail: map[string]string{"version": version()}})
 	d.ready.Store(true)
 	notifySystemd("READY=1")
-	log.Info("ready", "hostname", cfg.Server.Hostname, "version", version())
+	warnOfSwap(log)
+	log.Info("ready", "hostname", cfg.Server.Hostname, "version", version(), "fips140", fips140.Enabled())
 	return d, nil
 }
 
@@ -231,6 +233,9 @@ func (d *daemon) readiness(ctx context.Context) (words []string, err error) {
 	}
 	if err := d.audit.Ready(); err != nil {
 		return nil, fmt.Errorf("the audit log cannot be written: %w", err)
+	}
+	if fips140.Enabled() {
+		words = append(words, "fips140: on")
 	}
 	return words, nil
 }

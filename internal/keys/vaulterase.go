@@ -14,10 +14,18 @@ import (
 // Erase removes epoch keys for good, and with them all wrapped keys that Rewrap has replaced before: the file is written anew without them, and when
 // Erase returns the old one is unlinked. What the disk keeps in its free blocks is docs/security.md's matter. Others use the vault while it is copied, and wait only for
 // the end. If there is no space the error is of kind mail.Full, and nothing was done.
-func (v *Vault) Erase(gone map[mail.AccountID][]uint32) error {
+func (v *Vault) Erase(gone map[mail.AccountID][]uint32) error { return v.erase(gone, "") }
+
+// EraseAccount removes all keys of an account, as Erase does. The numbers of its epochs are not used again.
+func (v *Vault) EraseAccount(id mail.AccountID) error {
+	return v.erase(map[mail.AccountID][]uint32{id: nil}, id)
+}
+
+// erase removes epoch keys, and all that there is of one account, unless that is "".
+func (v *Vault) erase(gone map[mail.AccountID][]uint32, whole mail.AccountID) error {
 	v.erasing.Lock()
 	defer v.erasing.Unlock()
-	w := &rewriting{Vault: Vault{store: v.store, accounts: make(map[mail.AccountID]*vaultEntry)}, gone: gone, wraps: make(map[mail.AccountID]int64)}
+	w := &rewriting{Vault: Vault{store: v.store, accounts: make(map[mail.AccountID]*vaultEntry)}, gone: gone, whole: whole, wraps: make(map[mail.AccountID]int64)}
 	v.mu.Lock()
 	file, size, failed := v.file, v.size, v.failed
 	w.seed = v.seed
@@ -99,6 +107,7 @@ func (v *Vault) replace(w *rewriting, size int64, temp string) error {
 type rewriting struct {
 	Vault
 	gone  map[mail.AccountID][]uint32
+	whole mail.AccountID           // nothing of this account is kept
 	wraps map[mail.AccountID]int64 // where the wrapped keys that are to stay were; what comes after them is new
 	fresh uint32                   // the new file's seed
 	buf   []byte                   // not written yet
@@ -106,6 +115,9 @@ type rewriting struct {
 
 // add copies a record that ends at end in the old file.
 func (w *rewriting) add(r *vaultRecord, end int64) error {
+	if w.whole != "" && r.id == w.whole {
+		return nil
+	}
 	epochs, concerned := w.gone[r.id]
 	newest := w.wraps[r.id]
 	switch r.kind {

@@ -218,7 +218,7 @@ func (s *site) finds(want map[string]int) {
 }
 
 // private closes a copied folder to others.
-func private(t *testing.T, dir string) {
+func private(t testing.TB, dir string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil {
