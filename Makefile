@@ -6,10 +6,12 @@ FUZZTIME ?= 60s
 BENCHTIME ?= 2s
 SCALE ?= 100000
 
-.PHONY: help build keyd demo test lint fuzz bench e2e interop
+DESTDIR ?=
+
+.PHONY: help build keyd install install-keyd demo test fips lint fuzz bench e2e interop
 
 help:               ## this list
-	@sed -n 's/^\([a-z0-9]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
 
 build:              ## bin/cmmpd
 	CGO_ENABLED=0 go build -trimpath -o bin/cmmpd ./cmd/cmmpd
@@ -17,12 +19,28 @@ build:              ## bin/cmmpd
 keyd:               ## bin/cmmpd-keyd: the same program with cgo, which "cmmpd keyd" needs to load the libraries of tokens
 	CGO_ENABLED=1 go build -trimpath -o bin/cmmpd-keyd ./cmd/cmmpd
 
+install: build      ## program, unit, users and folders (systemd); DESTDIR for packages
+	install -D -m 0755 bin/cmmpd $(DESTDIR)/usr/local/bin/cmmpd
+	install -D -m 0644 configs/cmmpd.service $(DESTDIR)/etc/systemd/system/cmmpd.service
+	install -D -m 0644 configs/cmmpd.sysusers $(DESTDIR)/usr/lib/sysusers.d/cmmpd.conf
+	install -D -m 0644 configs/cmmpd.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/cmmpd.conf
+	install -D -m 0644 docs/operations.md $(DESTDIR)/usr/share/doc/cmmpd/operations.md
+	@[ -n "$(DESTDIR)" ] || { systemd-sysusers cmmpd.conf && systemd-tmpfiles --create cmmpd.conf; }
+
+install-keyd: keyd  ## keyd, its unit and its configuration, if there is none; after make install
+	install -D -m 0755 bin/cmmpd-keyd $(DESTDIR)/usr/local/bin/cmmpd-keyd
+	install -D -m 0644 configs/cmmpd-keyd.service $(DESTDIR)/etc/systemd/system/cmmpd-keyd.service
+	[ -e $(DESTDIR)/etc/cmmpd/keyd.toml ] || install -D -m 0644 configs/keyd.toml $(DESTDIR)/etc/cmmpd/keyd.toml
+
 demo: build         ## build, then walk through the main job (ARGS="--once" ends afterwards)
 	bin/cmmpd demo $(ARGS)
 
 test:               ## install what the tests need, then run them
 	test/peers.sh
 	CMMPD_NEED_PEERS=1 go test ./...
+
+fips:               ## the tests again with Go's FIPS 140-3 module in FIPS mode
+	CMMPD_NEED_PEERS=1 GODEBUG=fips140=on go test -count=1 ./...
 
 lint:               ## gofumpt, vet, staticcheck
 	@out=$$($(GOFUMPT) -l .); [ -z "$$out" ] || { echo "gofumpt would change:"; echo "$$out"; exit 1; }

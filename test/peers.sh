@@ -16,6 +16,7 @@ need mbsync isync
 need gpgsm gpgsm
 need gpg-agent gpg-agent
 need softhsm2-util softhsm2
+need systemd-analyze systemd # reads the units
 need gcc gcc # cmmpd keyd loads the library
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 [ -x /usr/sbin/slapd ] || missing="$missing slapd"

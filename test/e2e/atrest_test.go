@@ -103,6 +103,9 @@ func TestAtRest(t *testing.T) {
 	if err := os.CopyFS(before, os.DirFS(s.path("store"))); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.RemoveAll(filepath.Join(before, "search")); err != nil { // no backup has the search index
+		t.Fatal(err)
+	}
 	s.serveIt()
 	c := s.session("alice")
 	if _, err := c.Select("INBOX", nil).Wait(); err != nil {

@@ -22,6 +22,11 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
+	if path := os.Getenv(sandboxVariable); path != "" {
+		_ = os.Unsetenv(sandboxVariable)
+		fmt.Fprintln(os.Stderr, enterSandbox(path, os.Args[1:]))
+		os.Exit(1)
+	}
 	dir, err := os.MkdirTemp("", "cmmpd-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -48,6 +53,7 @@ type site struct {
 	log  bytes.Buffer
 
 	command       []string // what serves it; empty: demo --serve
+	sandbox       string   // file with the sandbox that it runs in; empty: none
 	adminPassword string   // of an installation: the file with the administrator's password
 }
 
@@ -98,6 +104,9 @@ func (s *site) start() {
 		args = append([]string{"demo", "--serve", "--dir", s.dir, "--base-port", fmt.Sprint(s.base)}, s.args...)
 	}
 	s.cmd = exec.Command(program, args...)
+	if s.sandbox != "" {
+		s.cmd = inSandbox(s.sandbox, program, args...)
+	}
 	s.cmd.Stdout, s.cmd.Stderr = io.Discard, &s.log
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
