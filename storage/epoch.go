@@ -313,6 +313,7 @@ func (a *account) lock() {
 	a.handles--
 	last := a.handles == 0
 	if last {
+		a.private.Wipe()
 		a.private, a.epochs = nil, nil
 	}
 	a.keyMu.Unlock()

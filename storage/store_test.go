@@ -20,7 +20,12 @@ import (
 // newKeys is a keystore with the keys that a store needs.
 func newKeys(t testing.TB) keys.Keystore {
 	t.Helper()
-	ks, err := keys.CreateFile(filepath.Join(t.TempDir(), "keys"))
+	return newKeysIn(t, filepath.Join(t.TempDir(), "keys"))
+}
+
+func newKeysIn(t testing.TB, dir string) keys.Keystore {
+	t.Helper()
+	ks, err := keys.CreateFile(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -113,6 +113,7 @@ func NewAccountKey(ctx context.Context, ks Keystore, name string, id mail.Accoun
 	if err != nil {
 		return AccountKey{}, err
 	}
+	defer (&PrivateKey{key: priv}).Wipe()
 	raw, err := priv.Bytes()
 	if err != nil {
 		return AccountKey{}, err
