@@ -29,6 +29,11 @@ type Options struct {
 	Queue    int              // how many notes wait in memory at most; 0: 8,192
 	Interval time.Duration    // how long a note waits for company and folding at most; 0: 1 s
 
+	// Names keeps what of personal data may have to be erased; nil: it is in the records.
+	Names Names
+	// Local says of a domain, as it stands in an address, whether it is ours: its addresses stay in the records. Nil: none is.
+	Local func(domain string) bool
+
 	disk func(disk) disk // tests put faults here
 }
 
@@ -44,6 +49,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Interval <= 0 {
 		o.Interval = time.Second
+	}
+	if o.Local == nil {
+		o.Local = func(string) bool { return false }
 	}
 	return o
 }

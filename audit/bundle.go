@@ -36,7 +36,7 @@ func padding(size int64) int64 { return (bundleBlock - size%bundleBlock) % bundl
 // Bundle writes the whole log in dir, running or not, as one file, which Verify takes.
 // The records are not checked: whoever gets the bundle does that.
 func Bundle(ctx context.Context, dir string, w io.Writer) error {
-	return bundleTo(ctx, dir, w, func(int64, int64) {})
+	return bundleTo(ctx, dir, w, nil, func(int64, int64) {})
 }
 
 // Bundle writes the log as one file: all of it, or, if the filter leaves anything out, an extract.
@@ -48,10 +48,10 @@ func (e Export) Bundle(ctx context.Context, dir string, w io.Writer) error {
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
-	return bundleTo(ctx, dir, w, progress)
+	return bundleTo(ctx, dir, w, e.Names, progress)
 }
 
-func bundleTo(ctx context.Context, dir string, w io.Writer, progress func(done, total int64)) error {
+func bundleTo(ctx context.Context, dir string, w io.Writer, names Names, progress func(done, total int64)) error {
 	v, err := openForReading(ctx, dir)
 	if err != nil {
 		return err
@@ -68,13 +68,13 @@ func bundleTo(ctx context.Context, dir string, w io.Writer, progress func(done, 
 		if err != nil {
 			return err
 		}
-		head, err := bundleHeader(bundleDir+name, int64(len(data)))
-		if err != nil {
+		if err := writeBundled(w, bundleDir+name, data); err != nil {
 			return err
 		}
-		pad := make([]byte, padding(int64(len(data))))
-		if _, err := w.Write(bytes.Join([][]byte{head, data, pad}, nil)); err != nil {
-			return fmt.Errorf("writing the bundle: %w", err)
+	}
+	if names != nil {
+		if err := bundleNames(ctx, w, names); err != nil {
+			return err
 		}
 	}
 	if _, err := w.Write(make([]byte, 2*bundleBlock)); err != nil {
@@ -84,12 +84,57 @@ func bundleTo(ctx context.Context, dir string, w io.Writer, progress func(done, 
 	return nil
 }
 
+func writeBundled(w io.Writer, path string, data []byte) error {
+	head, err := bundleHeader(path, int64(len(data)))
+	if err != nil {
+		return err
+	}
+	pad := make([]byte, padding(int64(len(data))))
+	if _, err := w.Write(bytes.Join([][]byte{head, data, pad}, nil)); err != nil {
+		return fmt.Errorf("writing the bundle: %w", err)
+	}
+	return nil
+}
+
+// The rows of a table of names lie beside the log in the archive, so many in a file.
+const (
+	bundledNames = "audit-names/"
+	namesPerFile = 512
+)
+
+func bundledNamesFile(n int64) string { return fmt.Sprintf("%s%09d.jsonl", bundledNames, n) }
+
+func bundleNames(ctx context.Context, w io.Writer, names Names) error {
+	var lines []byte
+	var rows, files int64
+	flush := func() error {
+		if rows == 0 {
+			return nil
+		}
+		err := writeBundled(w, bundledNamesFile(files), lines)
+		lines, rows, files = lines[:0], 0, files+1
+		return err
+	}
+	err := names.All(func(n Name) error {
+		lines = appendNameLine(lines, n.Digest(), n)
+		if rows++; rows < namesPerFile {
+			return ctx.Err()
+		}
+		return flush()
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
 // bundleSource is a log in a bundle.
 type bundleSource struct {
 	r     io.ReaderAt
 	size  int64
 	next  int64 // where the walk stands
 	where map[string]span
+	names int64 // rows of the table of names
 	file  io.Closer
 }
 
@@ -118,13 +163,13 @@ func openBundle(path string) (*bundleSource, error) {
 func newBundle(r io.ReaderAt, size int64, c io.Closer) (*bundleSource, error) {
 	b := &bundleSource{r: r, size: size, where: make(map[string]span), file: c}
 	for _, name := range []string{keyFile, checkpointFile} {
-		if err := b.step(name); err != nil {
+		if err := b.step(bundleDir, name); err != nil {
 			return nil, err
 		}
 	}
 	if head := make([]byte, len(bundleDir+cosignedFile)); size-b.next >= bundleBlock {
 		if _, err := r.ReadAt(head, b.next); err == nil && string(head) == bundleDir+cosignedFile {
-			return b, b.step(cosignedFile)
+			return b, b.step(bundleDir, cosignedFile)
 		}
 	}
 	return b, nil
@@ -148,7 +193,7 @@ func (b *bundleSource) hasCosigned() bool {
 
 // step walks over the header, the bytes and the padding of the file that must come
 // next.
-func (b *bundleSource) step(name string) error {
+func (b *bundleSource) step(dir, name string) error {
 	fault := func(format string, args ...any) error {
 		return faultAt(name, "byte %d of the bundle: "+format, append([]any{b.next}, args...)...)
 	}
@@ -164,7 +209,7 @@ func (b *bundleSource) step(name string) error {
 	if err != nil {
 		return fault("this is not the header of this file")
 	}
-	want, err := bundleHeader(bundleDir+name, size)
+	want, err := bundleHeader(dir+name, size)
 	if err != nil || !bytes.Equal(head, want) {
 		return fault("this is not the header of this file")
 	}
@@ -191,9 +236,12 @@ func (b *bundleSource) exactly(size int64) error {
 		if _, seen := b.where[name]; seen {
 			continue
 		}
-		if err := b.step(name); err != nil {
+		if err := b.step(bundleDir, name); err != nil {
 			return err
 		}
+	}
+	if err := b.readNames(); err != nil {
+		return err
 	}
 	end := make([]byte, 2*bundleBlock+1)
 	n, err := b.r.ReadAt(end, b.next)
@@ -204,6 +252,39 @@ func (b *bundleSource) exactly(size int64) error {
 		return faultAt("", "byte %d of the bundle: two blocks of zeros should end it here", b.next)
 	}
 	return nil
+}
+
+// readNames checks the files of names, if the bundle has any.
+func (b *bundleSource) readNames() error {
+	var after *Digest
+	for file, full := int64(0), true; ; file++ {
+		name := bundledNamesFile(file)
+		head := make([]byte, len(name)+1)
+		if _, err := b.r.ReadAt(head, b.next); err != nil || string(head) != name+"\x00" {
+			return nil // what stands here instead is judged by the caller
+		}
+		if !full {
+			return faultAt(bundledNamesFile(file-1), "ends too early")
+		}
+		if err := b.step("", name); err != nil {
+			return err
+		}
+		data, err := b.read(name, maxNames)
+		if err != nil {
+			return err
+		}
+		rows, err := parseNames(data, after)
+		if err != nil || len(rows) > namesPerFile {
+			return faultAt(name, "is not a file of names: %v", err)
+		}
+		for d := range rows {
+			if after == nil || bytes.Compare(d[:], after[:]) > 0 {
+				after = &d
+			}
+		}
+		full = len(rows) == namesPerFile
+		b.names += int64(len(rows))
+	}
 }
 
 func (b *bundleSource) read(name string, limit int64) ([]byte, error) {

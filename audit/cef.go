@@ -8,7 +8,7 @@ import (
 // of the header, an equals sign a key; line ends are written \n and \r. Types and phases have none of these.
 func appendCEF(b []byte, r *Record) []byte {
 	b = append(b, "CEF:0|cmmpd|cmmpd|"...)
-	b = strconv.AppendInt(b, recordVersion, 10)
+	b = strconv.AppendInt(b, r.version(), 10)
 	b = append(b, '|')
 	b = append(append(b, r.Type...), '|')
 	b = append(b, r.Type...)

@@ -74,6 +74,9 @@ func (e Event) bounded() Event {
 func cut(s string, n int) string {
 	if len(s) > n {
 		end := n
+		if i := strings.LastIndex(s[:end], hiddenMark); i >= 0 && end-i < hiddenLen {
+			end = i // half a digest is of no use
+		}
 		for end > n-utf8.UTFMax && !utf8.RuneStart(s[end]) {
 			end--
 		}

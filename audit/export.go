@@ -14,7 +14,7 @@ type Format string
 
 // The formats.
 const (
-	JSONL      Format = "jsonl"  // the records as they are in the log, one a line
+	JSONL      Format = "jsonl"  // JSON, one record a line; without Names the records as they are in the log
 	CSV        Format = "csv"    // RFC 4180, with a head line, safe to open in a spreadsheet
 	CEF        Format = "cef"    // ArcSight Common Event Format, one event a line
 	SyslogText Format = "syslog" // RFC 5424, one message a line
@@ -28,6 +28,7 @@ type Export struct {
 	Filter
 	Format   Format
 	Syslog   Syslog                  // for SyslogText
+	Names    Names                   // shows the values that it has instead of their digests, to the filter, too; nil: digests
 	Progress func(done, total int64) // called now and then with how many records have been looked at; may be nil
 }
 
@@ -47,8 +48,8 @@ func (e Export) Write(ctx context.Context, dir string, w io.Writer) error {
 		_, _ = out.WriteString(csvHead) // bufio keeps the first error for Flush
 	}
 	var line []byte
-	err = e.walk(ctx, dir, func(r *Record, raw []byte) error {
-		line = encode(line[:0], r, raw)
+	err = e.walk(ctx, dir, func(_, shown *Record, raw []byte) error {
+		line = encode(line[:0], shown, raw)
 		_, err := out.Write(line)
 		return err
 	})
@@ -58,8 +59,11 @@ func (e Export) Write(ctx context.Context, dir string, w io.Writer) error {
 	return err
 }
 
+// visit is given a record, the record as it is shown, and the former's text.
+type visit func(r, shown *Record, raw []byte) error
+
 // walk calls f for every record that is wanted.
-func (e *Export) walk(ctx context.Context, dir string, f func(r *Record, raw []byte) error) error {
+func (e *Export) walk(ctx context.Context, dir string, f visit) error {
 	v, err := openForReading(ctx, dir)
 	if err != nil {
 		return err
@@ -68,7 +72,7 @@ func (e *Export) walk(ctx context.Context, dir string, f func(r *Record, raw []b
 	return e.walkOver(ctx, v, f)
 }
 
-func (e *Export) walkOver(ctx context.Context, v *verifier, f func(r *Record, raw []byte) error) error {
+func (e *Export) walkOver(ctx context.Context, v *verifier, f visit) error {
 	progress := e.Progress
 	if progress == nil {
 		progress = func(int64, int64) {}
@@ -77,10 +81,14 @@ func (e *Export) walkOver(ctx context.Context, v *verifier, f func(r *Record, ra
 		if r.Seq%progressEvery == 0 {
 			progress(r.Seq, v.tree.N)
 		}
-		if !e.matches(r) {
+		shown, err := r.revealed(e.Names)
+		if err != nil {
+			return fmt.Errorf("the table of names: %w", err)
+		}
+		if !e.matches(&shown) {
 			return nil
 		}
-		if err := f(r, raw); err != nil {
+		if err := f(r, &shown, raw); err != nil {
 			return fmt.Errorf("writing the export: %w", err)
 		}
 		return nil
@@ -99,7 +107,12 @@ func (e *Export) encoder() (func(b []byte, r *Record, raw []byte) []byte, error)
 	}
 	switch e.Format {
 	case JSONL:
-		return func(b []byte, _ *Record, raw []byte) []byte { return append(append(b, raw...), '\n') }, nil
+		return func(b []byte, shown *Record, raw []byte) []byte {
+			if e.Names != nil && shown.Version >= hidingVersion {
+				return append(appendRecord(b, shown), '\n')
+			}
+			return append(append(b, raw...), '\n')
+		}, nil
 	case CSV:
 		return func(b []byte, r *Record, _ []byte) []byte { return appendCSV(b, r) }, nil
 	case CEF:

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,14 +30,16 @@ const (
 	chunkBytes   = 1 << 20
 )
 
-// maxFilter and maxProofs bound files that a reader takes whole.
+// maxFilter, maxProofs and maxNames bound files that a reader takes whole.
 const (
 	maxFilter = 4 * maxPatterns * (6*maxSubject + 4)
 	maxProofs = (chunkRecords + 1) * 2 * 48 * 80
+	maxNames  = 64 << 20
 )
 
 func proofsFile(chunk int64) string  { return fmt.Sprintf("proofs/%09d", chunk) }
 func recordsFile(chunk int64) string { return fmt.Sprintf("records/%09d.jsonl", chunk) }
+func namesFile(chunk int64) string   { return fmt.Sprintf("names/%09d.jsonl", chunk) }
 
 // Extract writes the records that the filter wants as one file, which Verify takes: each is proven to be in the log. That
 // none was left out is proven only where the filter is by number alone. The format does not count.
@@ -51,7 +55,7 @@ func (e Export) Extract(ctx context.Context, dir string, w io.Writer) error {
 	if e.First > v.tree.N || e.End > v.tree.N {
 		return fmt.Errorf("the log has %d records only", v.tree.N)
 	}
-	x := &extractor{w: w, hashes: hashReader{v, make(map[int]lastTile)}}
+	x := &extractor{w: w, names: e.Names, hashes: hashReader{v, make(map[int]lastTile)}}
 	filter, err := e.encode()
 	if err != nil {
 		return err
@@ -110,6 +114,7 @@ func decodeFilter(b []byte) (f Filter, err error) {
 type extractor struct {
 	w      io.Writer
 	failed error // the first of w
+	names  Names
 	hashes hashReader
 	fold   fold // what the reader will do
 
@@ -117,9 +122,10 @@ type extractor struct {
 	count   int // records in the chunk
 	proofs  bytes.Buffer
 	records bytes.Buffer
+	rows    map[Digest]Name // those of the records
 }
 
-func (x *extractor) record(r *Record, raw []byte) error {
+func (x *extractor) record(r, _ *Record, raw []byte) error {
 	if err := x.gap(r.Seq); err != nil {
 		return err
 	}
@@ -127,12 +133,34 @@ func (x *extractor) record(r *Record, raw []byte) error {
 		return err
 	}
 	x.count++
+	if x.names != nil {
+		if err := x.addRows(r); err != nil {
+			return err
+		}
+	}
 	x.records.Write(raw)
 	x.records.WriteByte('\n')
 	if x.count == chunkRecords || x.records.Len() >= chunkBytes {
 		x.flush()
 	}
 	return x.failed
+}
+
+// addRows notes the rows of the values that a record hides, as far as they are there.
+func (x *extractor) addRows(r *Record) error {
+	for _, d := range r.digestsIn() {
+		n, ok, err := x.names.Reveal(d)
+		if err != nil {
+			return err
+		}
+		if ok {
+			if x.rows == nil {
+				x.rows = make(map[Digest]Name)
+			}
+			x.rows[d] = n
+		}
+	}
+	return nil
 }
 
 // gap covers the records before end by their hashes.
@@ -182,6 +210,14 @@ func parseProofLine(line string) (b block, h tlog.Hash, err error) {
 func (x *extractor) flush() {
 	x.file(proofsFile(x.chunk), x.proofs.Bytes())
 	x.file(recordsFile(x.chunk), x.records.Bytes())
+	if len(x.rows) > 0 {
+		var names []byte
+		for _, d := range slices.SortedFunc(maps.Keys(x.rows), func(a, b Digest) int { return bytes.Compare(a[:], b[:]) }) {
+			names = appendNameLine(names, d, x.rows[d])
+		}
+		x.file(namesFile(x.chunk), names)
+		x.rows = nil
+	}
 	x.proofs.Reset()
 	x.records.Reset()
 	x.chunk++

@@ -172,7 +172,25 @@ type partVerifier struct {
 	n       int64 // records of the log
 	fold    fold
 	part    Part
+	rows    *rowsOf // of the chunk
 	scratch []byte
+}
+
+// names reads the names of a chunk, if it has any.
+func (p *partVerifier) names(chunk int64) (*rowsOf, error) {
+	name := namesFile(chunk)
+	if next, _ := p.x.peek(); next != extractDir+name {
+		return &rowsOf{}, nil
+	}
+	b, err := p.x.take(name, maxNames)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := parseNames(b, nil)
+	if err != nil {
+		return nil, faultAt(name, "%v", err)
+	}
+	return &rowsOf{rows: rows, used: make(map[Digest]bool)}, nil
 }
 
 func (p *partVerifier) chunks(ctx context.Context, r *Report) error {
@@ -188,10 +206,17 @@ func (p *partVerifier) chunks(ctx context.Context, r *Report) error {
 		if err != nil {
 			return err
 		}
+		if p.rows, err = p.names(chunk); err != nil {
+			return err
+		}
 		full, err := p.chunkOf(chunk, proofs, records, r)
 		if err != nil {
 			return err
 		}
+		if len(p.rows.used) != len(p.rows.rows) {
+			return faultAt(namesFile(chunk), "has names that no record here refers to")
+		}
+		r.Names += int64(len(p.rows.rows))
 		if name, _ := p.x.peek(); name != extractDir+proofsFile(chunk+1) {
 			return p.x.end()
 		}
@@ -247,6 +272,10 @@ func (p *partVerifier) hash(b block, h tlog.Hash) error {
 func (p *partVerifier) record(raw []byte, r *Report) error {
 	rec, scratch, err := decodeRecord(raw, p.scratch)
 	p.scratch = scratch
+	var shown Record
+	if err == nil {
+		shown, err = rec.revealed(p.rows)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -254,7 +283,7 @@ func (p *partVerifier) record(raw []byte, r *Report) error {
 		return fmt.Errorf("carries the number %d", rec.Seq)
 	case rec.Seq >= p.n:
 		return errBlocks
-	case !p.part.Filter.matches(&rec):
+	case !p.part.Filter.matches(&shown):
 		return fmt.Errorf("is not one that was asked for")
 	}
 	if p.part.Records == 0 {

@@ -18,6 +18,9 @@ type Record struct {
 	Act   int64     // with "end": the Seq of its "begin"
 	Count int64     // above 0: so many events folded into this record, or lost in a gap
 	Last  time.Time // with Count: when the last of them happened
+
+	// Version is that of the record format: 2 if values may be hidden behind digests; 0 is 1.
+	Version int64
 }
 
 // The phases.
@@ -26,8 +29,13 @@ const (
 	phaseEnd   = "end"
 )
 
-// recordVersion is the version of the record format. A reader refuses a newer one.
-const recordVersion = 1
+// The versions of the record format. A reader refuses a newer one.
+const (
+	plainVersion  = 1
+	hidingVersion = 2 // digests stand for values, and nothing else looks like one
+)
+
+func (r *Record) version() int64 { return max(r.Version, plainVersion) }
 
 // maxRecord is what the length prefix of an entry bundle can say.
 const maxRecord = 65535
@@ -85,7 +93,7 @@ func appendRecord(b []byte, r *Record) []byte {
 	str("subject", r.Subject)
 	when("time", r.Time)
 	str("type", r.Type)
-	num("v", recordVersion)
+	num("v", r.version())
 	return append(b, '}')
 }
 
@@ -164,14 +172,17 @@ func (c *cursor) record(r *Record) error {
 		}
 		return err
 	})
+	if version > plainVersion {
+		r.Version = version
+	}
 	switch {
 	case err != nil:
 		return err
 	case c.i != len(c.b):
 		return errors.New("bytes after the record")
-	case version > recordVersion:
+	case version > hidingVersion:
 		return fmt.Errorf("record format %d is newer than this program", version)
-	case version != recordVersion:
+	case version < plainVersion:
 		return errors.New("no record format")
 	case !validName(r.Type):
 		return errors.New("no valid type")

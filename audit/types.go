@@ -20,6 +20,7 @@ const (
 	StoreBackup     = "store.backup"
 	StoreRestore    = "store.restore"
 	AuditExport     = "audit.export"
+	AuditForget     = "audit.forget"   // personal data was erased beside the log
 	KeystoreUse     = "keystore.use"   // a privileged key was used outside ordinary mail flow
 	AccountOpen     = "account.open"   // an account was opened for somebody who is not its owner
 	ConfigChange    = "config.change"  // the configuration in force differs from that of the last start
@@ -55,7 +56,7 @@ const (
 // ClassOf is the class of an event type.
 func ClassOf(typ string) Class {
 	switch typ {
-	case DirectoryImport, DirectoryExport, StoreCheck, StoreCompact, StoreBackup, StoreRestore, AuditExport, KeystoreUse, KeyImport,
+	case DirectoryImport, DirectoryExport, StoreCheck, StoreCompact, StoreBackup, StoreRestore, AuditExport, AuditForget, KeystoreUse, KeyImport,
 		AccountOpen, ConfigChange, ApprovalGive, LabelLower, RecordsSearch, RecordsDispose,
 		QueueList, QueueHold, QueueRelease, QueueRetry, QueueRemove:
 		return Must

@@ -22,6 +22,7 @@ type Report struct {
 	Files       int
 	Bytes       int64
 	Since       int64 // how many records the checkpoint given covers; -1 if none was given
+	Names       int64 // rows of the table of names that came along, each good
 	Part        *Part // of an extract; First and Last are then those of the records in it
 
 	Cosigned     int64     // how many records the checkpoint covers that witnesses have cosigned; -1 if there is none
@@ -126,6 +127,9 @@ func verifySource(ctx context.Context, src source, key note.Verifier, pubkey []b
 		return nil, err
 	}
 	r.Files, r.Bytes = src.totals()
+	if b, ok := src.(*bundleSource); ok {
+		r.Names = b.names
+	}
 	return r, nil
 }
 

@@ -26,7 +26,7 @@ func (l *Log) run() {
 			if l.back != nil {
 				g.records = append([]*Record{l.back}, g.records...)
 			}
-			err := l.store.commit(g.encode(l.store.tail.size))
+			err := l.commit(&g)
 			if err == nil {
 				l.back = nil
 			}
@@ -55,14 +55,20 @@ type group struct {
 	acts    []*waiter
 }
 
-// encode numbers the records from seq on.
-func (g *group) encode(seq int64) [][]byte {
-	out := make([][]byte, len(g.records))
+// commit numbers the records and appends them.
+func (l *Log) commit(g *group) error {
 	for i, r := range g.records {
-		r.Seq = seq + int64(i)
-		out[i] = appendRecord(nil, r)
+		r.Seq = l.store.tail.size + int64(i)
 	}
-	return out
+	ready, err := l.hide(g.records)
+	if err != nil {
+		return fmt.Errorf("hiding personal data: %w", err)
+	}
+	raw := make([][]byte, len(ready))
+	for i := range ready {
+		raw[i] = appendRecord(nil, &ready[i])
+	}
+	return l.store.commit(raw)
 }
 
 // nextGroup takes what is to be written now: notes if they are due, and then everything

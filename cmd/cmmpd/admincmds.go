@@ -27,6 +27,7 @@ type operator struct {
 	check           func(ctx context.Context, deep bool) (admin.CheckReport, error)
 	compact         func(ctx context.Context) (storage.CompactReport, error)
 	exportAudit     func(ctx context.Context, e admin.Export, w io.Writer, progress func(done, total int64)) error
+	forget          func(ctx context.Context, q admin.ForgetRequest) (int, error)
 	queueList       func(ctx context.Context, f func(queue.Listing) error) error
 	queueChange     func(ctx context.Context, act admin.QueueAct, items []string) (int, error)
 	backup          func(ctx context.Context, part string, w io.Writer) error
@@ -42,7 +43,7 @@ func newOperator(ctx context.Context, cfg *config, name, password string) (*oper
 	if c, err := admin.Dial(cfg.Server.Socket); err == nil {
 		c.Name, c.Password = name, password
 		return &operator{
-			importLDIF: c.Import, exportDirectory: c.ExportDirectory, check: c.Check, compact: c.Compact, exportAudit: c.ExportAudit,
+			importLDIF: c.Import, exportDirectory: c.ExportDirectory, check: c.Check, compact: c.Compact, exportAudit: c.ExportAudit, forget: c.ForgetNames,
 			queueList: c.QueueList, queueChange: c.QueueChange, backup: c.Backup, verifyBackup: c.VerifyBackup,
 			restoreAccount: c.RestoreAccount, importKey: c.ImportKey, explain: c.Explain, close: func() error { return nil },
 		}, nil
@@ -61,7 +62,7 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 	}
 	who := admin.Caller{System: "uid " + strconv.Itoa(os.Geteuid()), Name: name, Password: password}
 	s := admin.NewService(admin.Options{
-		LocalImport: true, AuditDir: cfg.Audit.Path, Audit: p.audit, Syslog: cfg.auditSyslog(), Log: p.log,
+		LocalImport: true, AuditDir: cfg.Audit.Path, Audit: p.audit, Syslog: cfg.auditSyslog(), Names: p.auditNames(), Forget: p.forgetNames(), Log: p.log,
 		Login: func(ctx context.Context, c mail.Client, name, password string) (mail.Principal, error) {
 			if err := p.needDirectory(ctx); err != nil {
 				return mail.Principal{}, err
@@ -133,6 +134,7 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 		exportAudit: func(ctx context.Context, e admin.Export, w io.Writer, progress func(done, total int64)) error {
 			return s.ExportAudit(ctx, who, e, w, progress)
 		},
+		forget:    func(ctx context.Context, q admin.ForgetRequest) (int, error) { return s.ForgetNames(ctx, who, q) },
 		queueList: func(ctx context.Context, f func(queue.Listing) error) error { return s.QueueList(ctx, who, f) },
 		queueChange: func(ctx context.Context, act admin.QueueAct, items []string) (int, error) {
 			return s.QueueChange(ctx, who, act, items)
@@ -187,7 +189,7 @@ func (l loginFlags) read() (name, password string, err error) {
 func withOperator(fs flags, args []string, rest int, act func(context.Context, *operator) error) error {
 	path := fs.config()
 	var login loginFlags
-	if strings.HasPrefix(fs.Name(), "directory") || fs.Name() == "queue remove" || fs.Name() == "audit export" {
+	if strings.HasPrefix(fs.Name(), "directory") || fs.Name() == "queue remove" || strings.HasPrefix(fs.Name(), "audit") {
 		login = fs.login()
 	}
 	if err := fs.parse(args, rest); err != nil {

@@ -19,7 +19,7 @@ import (
 
 // auditExport is "cmmpd audit export".
 func auditExport(args []string) error {
-	fs := newFlags("audit export", "--config FILE [--format jsonl|csv|cef|syslog] [--bundle] [--from T] [--to T] [--actor A] [--type T] [--object O] [--outcome O] [--user UID --password-file FILE] > FILE")
+	fs := newFlags("audit export", "--config FILE [--format jsonl|csv|cef|syslog] [--bundle] [--from T] [--to T] [--actor A] [--type T] [--object O] [--outcome O] [--no-names] [--user UID --password-file FILE] > FILE")
 	var e admin.Export
 	format := fs.String("format", "jsonl", "`format` of the records: jsonl, csv, cef or syslog (RFC 5424, one message a line)")
 	fs.BoolVar(&e.Bundle, "bundle", false, "write one file that \"audit verify\" takes: the whole log, or the records asked for with their proofs")
@@ -29,6 +29,7 @@ func auditExport(args []string) error {
 	fs.patterns("type", &e.Filter.Types, "only records of this `type`; key. takes all that begin so")
 	fs.patterns("object", &e.Filter.Objects, "only records about this `object`: their subject")
 	fs.patterns("outcome", &e.Filter.Outcomes, "only records with this `outcome`, such as ok, or a kind of failure such as refused")
+	fs.BoolVar(&e.NoNames, "no-names", false, "leave personal data as digests, even where it has not been erased")
 	return withOperator(fs, args, 0, func(ctx context.Context, op *operator) error {
 		e.Format = audit.Format(*format)
 		if !slices.Contains(audit.Formats(), e.Format) {
@@ -132,14 +133,18 @@ func (p *progress) end() {
 // partText says what was found of an extract, and what not.
 func partText(r *audit.Report) string {
 	p := r.Part
+	names := ""
+	if r.Names > 0 {
+		names = fmt.Sprintf("; %d names came along, each that of its digest", r.Names)
+	}
 	text := fmt.Sprintf("good: %s, %d records of %d, each proven to be in the log, root %s", r.Origin, p.Records, r.Records, r.Root)
 	if p.Records > 0 {
 		text += fmt.Sprintf(", numbers %d to %d, from %s to %s", p.First, p.Last, r.First.Format(time.RFC3339), r.Last.Format(time.RFC3339))
 	}
 	if p.Whole {
-		return text + "; none between these numbers was left out"
+		return text + "; none between these numbers was left out" + names
 	}
-	return text + "; asked for were " + filterText(p.Filter) + "; that none of these was left out is not proven"
+	return text + "; asked for were " + filterText(p.Filter) + "; that none of these was left out is not proven" + names
 }
 
 // filterText says in words what a filter wants.

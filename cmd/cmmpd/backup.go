@@ -27,6 +27,7 @@ const (
 	entryStore     = "store/"   // + the path in the store
 	entryDirectory = "directory.ldif"
 	entryAudit     = "audit.tar"
+	entryNames     = "audit.names" // with the vault: what was erased must not stay readable in old copies
 )
 
 // backupName is the name of a backup file: the kind and the time.
@@ -160,6 +161,9 @@ func (p *platform) writeBackup(ctx context.Context, part string, w io.Writer) er
 	}
 	if kind == backup.Vault {
 		err = p.backUpVault(ctx, b)
+		if err == nil && p.names != nil {
+			err = b.Put(entryNames, func(w io.Writer) error { return backUpNames(p.names, w) })
+		}
 		return errors.Join(err, closeIf(err, b))
 	}
 	err = p.backUpConfig(b)

@@ -30,18 +30,15 @@ type config struct {
 	Keystore  keystoreConfig  `toml:"keystore"`
 	Store     storeConfig     `toml:"store"`
 	Directory directoryConfig `toml:"directory"`
-	Audit     struct {
-		Path   string `toml:"path"`
-		Origin string `toml:"origin"`
-	} `toml:"audit"`
-	SMIME  smimeConfig  `toml:"smime"`
-	Trust  trustConfig  `toml:"trust"`
-	Policy policyConfig `toml:"policy"`
-	Queue  queueConfig  `toml:"queue"`
-	Quota  quotaConfig  `toml:"quota"`
-	Search searchConfig `toml:"search"`
-	Limits limitsConfig `toml:"limits"`
-	Log    struct {
+	Audit     auditConfig     `toml:"audit"`
+	SMIME     smimeConfig     `toml:"smime"`
+	Trust     trustConfig     `toml:"trust"`
+	Policy    policyConfig    `toml:"policy"`
+	Queue     queueConfig     `toml:"queue"`
+	Quota     quotaConfig     `toml:"quota"`
+	Search    searchConfig    `toml:"search"`
+	Limits    limitsConfig    `toml:"limits"`
+	Log       struct {
 		Level string `toml:"level"`
 	} `toml:"log"`
 }
@@ -118,10 +115,7 @@ func (c *config) check(f *tomlFile) {
 	c.Keystore.check(f)
 	c.Store.check(f)
 	c.Directory.check(f, &c.Listen)
-	f.resolve("audit.path", &c.Audit.Path)
-	if c.Audit.Origin == "" || strings.ContainsAny(c.Audit.Origin, " +\t\r\n") {
-		f.bad("audit.origin", "%q is not an origin: one word without spaces or plus signs is needed", c.Audit.Origin)
-	}
+	c.Audit.check(f)
 	c.SMIME.check(f)
 	c.Trust.check(f)
 	c.Policy.check(f, c.Domains.Local)
@@ -231,6 +225,7 @@ func defaultConfig() *config {
 	c.Keystore.Kind = fileKeystore
 	c.Directory = defaultDirectory()
 	c.Server.Socket = "cmmpd.sock"
+	c.Audit = defaultAudit()
 	c.SMIME.MaxCRLAge = duration(7 * 24 * time.Hour)
 	c.SMIME.MinRSABits = 2048
 	c.Trust = defaultTrust()

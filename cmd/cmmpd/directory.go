@@ -192,7 +192,7 @@ func (p *platform) openDirectory(ctx context.Context) (err error) {
 		Login: p.auth.Login, Import: p.importDirectory, ExportDirectory: p.exportDirectory, Check: checkOf(p.store), Compact: p.store.Compact, ImportKey: p.importKey,
 		Queue:  func(context.Context) (admin.Queue, error) { return p.queue, nil },
 		Backup: p.writeBackup, VerifyBackup: p.verifyBackup, RestoreAccount: p.restoreAccount,
-		Explain: p.explain, AuditDir: p.cfg.Audit.Path, Audit: p.audit, Syslog: p.cfg.auditSyslog(), Log: p.log,
+		Explain: p.explain, AuditDir: p.cfg.Audit.Path, Audit: p.audit, Syslog: p.cfg.auditSyslog(), Names: p.auditNames(), Forget: p.forgetNames(), Log: p.log,
 	})
 	return nil
 }

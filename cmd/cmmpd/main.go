@@ -55,6 +55,7 @@ func commands() []command {
 		{"smime key import", "put a signing key into the keystore", smimeKeyImport},
 		{"smime verify", "check a message's signature, step by step", smimeVerify},
 		{"audit export", "write the audit log to stdout", auditExport},
+		{"audit forget", "erase personal data beside the audit log", auditForget},
 		{"audit verify", "verify an audit log, a copy of it, or an export bundle", auditVerify},
 		{"version", "print the version", func(args []string) error {
 			if err := newFlags("version", "").parse(args, 0); err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"cmmpd/audit"
+	"cmmpd/audit/names"
 	"cmmpd/directory"
 	"cmmpd/directory/server"
 	"cmmpd/imap"
@@ -38,6 +39,7 @@ type platform struct {
 
 	keystore *guardedKeys
 	audit    *audit.Log
+	names    *names.Table // personal data beside the audit log; nil: it is in it
 	store    *storage.Store
 	embedded *server.Server
 	dir      *directory.Directory
@@ -135,7 +137,15 @@ func (p *platform) openAudit(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("audit key: %w", err)
 	}
-	p.audit, err = audit.Open(p.cfg.Audit.Path, key, audit.Options{Origin: p.cfg.Audit.Origin, Log: p.log})
+	if p.names, err = p.cfg.openNames(ctx, p.keystore, p.cfg.Audit.Names); err != nil {
+		return err
+	}
+	if p.names != nil {
+		p.onClose(p.names.Close)
+	}
+	p.audit, err = audit.Open(p.cfg.Audit.Path, key, audit.Options{
+		Origin: p.cfg.Audit.Origin, Log: p.log, Names: p.auditNames(), Local: p.cfg.localDomain,
+	})
 	if err != nil {
 		return fmt.Errorf("audit log: %w", err)
 	}

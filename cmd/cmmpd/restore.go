@@ -167,7 +167,11 @@ func (r *restorer) vacant() error {
 			return fmt.Errorf("%s exists; a restore overwrites nothing: move it away first", path)
 		}
 	}
-	for _, path := range append(r.targets(), r.cfg.Audit.Path) {
+	staged := append(r.targets(), r.cfg.Audit.Path)
+	if r.cfg.Audit.Names != "" {
+		staged = append(staged, r.cfg.Audit.Names)
+	}
+	for _, path := range staged {
 		if err := os.RemoveAll(path + stagedSuffix); err != nil {
 			return err
 		}
@@ -259,6 +263,8 @@ func (r *restorer) entry(ctx context.Context, name string, body io.Reader) error
 		return r.directory(ctx, body)
 	case entryAudit:
 		return r.auditLog(body)
+	case entryNames:
+		return r.names(ctx, body)
 	}
 	return errors.New("this program does not know such an entry")
 }
@@ -341,6 +347,18 @@ func (r *restorer) auditLog(body io.Reader) error {
 	}
 }
 
+// names makes the table of names.
+func (r *restorer) names(ctx context.Context, body io.Reader) error {
+	if r.cfg.Audit.Names == "" {
+		return nil
+	}
+	t, err := r.cfg.openNames(ctx, r.keys, r.cfg.Audit.Names+stagedSuffix)
+	if err != nil {
+		return err
+	}
+	return errors.Join(restoreNames(t, body), t.Close())
+}
+
 // prove opens and checks what was gathered.
 func (r *restorer) prove(ctx context.Context) (*storage.Report, error) {
 	log := r.cfg.Audit.Path + stagedSuffix
@@ -379,11 +397,23 @@ func (r *restorer) place(ctx context.Context) error {
 	} else if err := r.rename(r.cfg.Audit.Path); err != nil {
 		return err
 	}
+	if err := r.placeNames(); err != nil {
+		return err
+	}
 	signer, err := r.keys.Signer(ctx, keys.Service, "audit")
 	if err != nil {
 		return err
 	}
-	log, err := audit.Open(r.cfg.Audit.Path, signer, audit.Options{Origin: r.cfg.Audit.Origin, Log: r.log})
+	o := audit.Options{Origin: r.cfg.Audit.Origin, Log: r.log, Local: r.cfg.localDomain}
+	table, err := r.cfg.openNames(ctx, r.keys, r.cfg.Audit.Names)
+	if err != nil {
+		return err
+	}
+	if table != nil {
+		defer table.Close()
+		o.Names = table
+	}
+	log, err := audit.Open(r.cfg.Audit.Path, signer, o)
 	if err != nil {
 		return fmt.Errorf("audit log: %w", err)
 	}
@@ -403,6 +433,20 @@ func (r *restorer) place(ctx context.Context) error {
 		err = r.rename(r.config)
 	}
 	return errors.Join(act.End(context.WithoutCancel(ctx), err), err, log.Close())
+}
+
+// placeNames puts the table of names in its place. One that is there already stays: the audit log beside it may refer
+// to it.
+func (r *restorer) placeNames() error {
+	path := r.cfg.Audit.Names
+	if _, err := os.Stat(path + stagedSuffix); path == "" || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if _, err := os.Stat(path); err == nil {
+		fmt.Fprintf(os.Stderr, "the table of names in %s stays; that of the backup is not used\n", path)
+		return os.Remove(path + stagedSuffix)
+	}
+	return r.rename(path)
 }
 
 // rename gives a staged file or folder its name.

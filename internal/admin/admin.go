@@ -78,6 +78,9 @@ type Options struct {
 	AuditDir string
 	Audit    *audit.Log
 	Syslog   audit.Syslog // how the audit log is written in that format
+	Names    audit.Names  // the personal data beside the log; nil: it is in it
+	// Forget erases of that data, and returns how many values; nil where there is no table.
+	Forget func(q ForgetRequest) (int, error)
 	// LocalImport lets a caller without a log-in change the directory: on a machine where
 	// no daemon runs yet, the operating system's rights on the files are all there is.
 	LocalImport bool

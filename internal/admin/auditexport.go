@@ -26,6 +26,8 @@ type Export struct {
 	Filter audit.Filter `json:"filter"`
 	Format audit.Format `json:"format"`
 	Bundle bool         `json:"bundle"` // verifiable: the log itself, or what the filter wants of it; Format does not count
+	// NoNames leaves the digests of personal data; otherwise it is shown, as far as it is still there.
+	NoNames bool `json:"no-names"`
 }
 
 // ExportAudit writes what is wanted of the audit log, and calls progress now and then with how many records it has looked
@@ -40,6 +42,9 @@ func (s *Service) ExportAudit(ctx context.Context, who Caller, e Export, w io.Wr
 		}
 	}
 	x := audit.Export{Filter: e.Filter, Format: e.Format, Syslog: s.o.Syslog, Progress: progress}
+	if !e.NoNames {
+		x.Names = s.o.Names
+	}
 	if err := x.Check(); err != nil {
 		return err
 	}
@@ -66,6 +71,9 @@ func (e *Export) detail() map[string]string {
 	d := map[string]string{"format": string(e.Format)}
 	if e.Bundle {
 		d["format"] = "bundle"
+	}
+	if e.NoNames {
+		d["names"] = "no"
 	}
 	for name, list := range map[string][]string{"actors": e.Filter.Actors, "types": e.Filter.Types, "objects": e.Filter.Objects, "outcomes": e.Filter.Outcomes} {
 		d[name] = strings.Join(list, ", ")

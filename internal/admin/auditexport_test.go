@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"cmmpd/audit"
 	"cmmpd/internal/mail"
@@ -71,5 +72,37 @@ func TestExportIsOnRecord(t *testing.T) {
 		if err := f.ExportAudit(t.Context(), Caller{System: "uid 0"}, bad, io.Discard, nil); mail.KindOf(err) != mail.Invalid {
 			t.Errorf("%+v: %v", bad, err)
 		}
+	}
+}
+
+// Personal data is erased by an auditor or records manager, with a reason, on record.
+func TestForgetNames(t *testing.T) {
+	f := newFixture(t, false)
+	auditor := Caller{System: "uid 0", Name: "auditor", Password: "good"}
+	byValue := ForgetRequest{Value: "bob@partner.example", Reason: "he asked for it"}
+	if _, err := f.ForgetNames(t.Context(), auditor, byValue); mail.KindOf(err) != mail.Unsupported {
+		t.Errorf("without a table: %v", err)
+	}
+	var asked []ForgetRequest
+	f.o.Forget = func(q ForgetRequest) (int, error) { asked = append(asked, q); return 3, nil }
+	for _, bad := range []ForgetRequest{{}, {Value: "x"}, {Value: "x", Reason: " "}, {Value: "x", Before: time.Now(), Reason: "r"}, {Reason: "r"}} {
+		if _, err := f.ForgetNames(t.Context(), auditor, bad); mail.KindOf(err) != mail.Invalid {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+	for _, who := range []Caller{{System: "uid 0"}, {System: "uid 0", Name: "admin", Password: "good"}} {
+		if _, err := f.ForgetNames(t.Context(), who, byValue); mail.KindOf(err) != mail.Denied && mail.KindOf(err) != mail.AuthFailed {
+			t.Errorf("%+v: %v", who, err)
+		}
+	}
+	if len(asked) > 0 {
+		t.Error("something was erased")
+	}
+	if n, err := f.ForgetNames(t.Context(), auditor, byValue); n != 3 || err != nil || len(asked) != 1 {
+		t.Errorf("%d, %v", n, err)
+	}
+	lines := f.records(t, audit.AuditForget)
+	if len(lines) != 2 || !strings.Contains(lines[0], `"actor":"auditor"`) || !strings.Contains(lines[1], `"erased":"3"`) || strings.Contains(strings.Join(lines, ""), "bob") {
+		t.Errorf("%q", lines)
 	}
 }

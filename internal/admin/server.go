@@ -68,6 +68,7 @@ func Listen(path string, s *Service) (*Server, error) {
 	mux.HandleFunc("POST "+pathKeyImport, srv.handle(srv.importKey))
 	mux.HandleFunc("POST "+pathCompact, srv.handle(srv.compact))
 	mux.HandleFunc("POST "+pathAuditExport, srv.handle(srv.auditExport))
+	mux.HandleFunc("POST "+pathAuditForget, srv.handle(srv.auditForget))
 	mux.HandleFunc("POST "+pathQueueList, srv.handle(srv.queueList))
 	mux.HandleFunc("POST "+pathQueueChange, srv.handle(srv.queueChange))
 	mux.HandleFunc("POST "+pathBackup, srv.handle(srv.backup))

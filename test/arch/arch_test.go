@@ -28,7 +28,7 @@ var rank = map[string]int{
 var only = map[string][]string{
 	"internal/mail":     {},
 	"internal/policy":   {"internal/mail"},
-	"audit":             {"internal/mail", "internal/durable"},
+	"audit":             {"internal/mail", "internal/durable", "internal/boltfile"},
 	"internal/message":  {"internal/mail"},
 	"internal/durable":  {"internal/mail"},
 	"internal/boltfile": {"internal/mail", "internal/durable"},
