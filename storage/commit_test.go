@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"cmmpd/internal/durable"
+	"cmmpd/internal/testkit"
 	"cmmpd/storage/engine"
 )
 
@@ -51,7 +52,7 @@ func (f hookFile) Sync() error {
 // later ones are flushed in time too.
 func TestLazyFlushUnderLoad(t *testing.T) {
 	ks := newKeys(t)
-	synctest.Test(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		var slow atomic.Bool
 		var dirty atomic.Bool

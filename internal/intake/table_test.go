@@ -12,6 +12,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"cmmpd/internal/mail"
+	"cmmpd/internal/testkit"
 )
 
 // needle stands in the subject and the text of every message of the table.
@@ -344,7 +345,7 @@ func TestTable(t *testing.T) {
 	for _, state := range states() {
 		t.Run(state, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { tryState(t, state) })
+			testkit.Bubble(t, func(t *testing.T) { tryState(t, state) })
 		})
 	}
 }

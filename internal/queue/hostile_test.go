@@ -7,10 +7,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"cmmpd/internal/mail"
+	"cmmpd/internal/testkit"
 	"cmmpd/storage"
 )
 
@@ -121,7 +121,7 @@ func (damaged) Queued(context.Context, storage.QueueID) (*storage.Queued, error)
 
 // TestRemoveDamaged: an item that cannot be opened, and that a courier waits for, can be taken out at once.
 func TestRemoveDamaged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		p := newPost(t, &sink{}, nil)
 		defer p.close()
 		p.letter(nil, "a@partner.example")

@@ -22,6 +22,7 @@ import (
 	"cmmpd/internal/keys"
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
+	"cmmpd/internal/testkit"
 	"cmmpd/storage"
 )
 
@@ -195,7 +196,7 @@ func (p *post) expect(taken, reports, left int) {
 // bubble runs f where time passes only when everybody waits.
 func bubble(t *testing.T, sk *sink, change func(*Options), f func(p *post)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		p := newPost(t, sk, change)
 		defer p.close()
 		p.q.Run(p)
@@ -390,7 +391,7 @@ func TestNobodyAnswers(t *testing.T) {
 // TestRestart stops queue and store amid everything and goes on with what is on the disk.
 func TestRestart(t *testing.T) {
 	sk := &sink{}
-	synctest.Test(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		p := newPost(t, sk, func(o *Options) { o.PerLane = 1 })
 		p.q.Run(p)
 		sk.say(func(n int, _ string) string {
@@ -519,7 +520,7 @@ func TestOperator(t *testing.T) {
 
 func TestTLS(t *testing.T) {
 	roots, conf := x509.NewCertPool(), &tls.Config{}
-	synctest.Test(t, func(t *testing.T) { // bubbles begin in the year 2000, and so does the certificate
+	testkit.Bubble(t, func(t *testing.T) { // bubbles begin in the year 2000, and so does the certificate
 		ca, err := demopki.NewCA("Root", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -681,7 +682,7 @@ func TestWhatTheServerCannot(t *testing.T) {
 // TestOutcomeThatCannotBeSaved: an item whose fate is known in memory alone is not touched again.
 func TestOutcomeThatCannotBeSaved(t *testing.T) {
 	sk := &sink{}
-	synctest.Test(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		p := newPost(t, sk, nil)
 		p.q.o.Store = &failing{Store: p.s, err: mail.E(mail.Full, "", nil)}
 		p.q.Run(p)

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"cmmpd/internal/mail"
+	"cmmpd/internal/testkit"
 	"cmmpd/storage"
 )
 
@@ -119,7 +119,7 @@ func TestDoubtIsTheirs(t *testing.T) {
 // put down meanwhile is enough: no third copy, and a report.
 func TestKilledInDoubt(t *testing.T) {
 	sk := &sink{data: func(int, string) string { return "..." }}
-	synctest.Test(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		p := newPost(t, sk, nil)
 		kill := func() {
 			p.q.o.Store.(*mortal).dead.Store(true)
