@@ -102,7 +102,7 @@ func (f *fields) setLabel(m *Marking, ours []field) {
 	for _, o := range ours {
 		stands := false
 		f.mine = slices.DeleteFunc(f.mine, func(own field) bool {
-			weaker := own.name == o.name && m.Weaker != nil && m.Weaker(own.name, unfold(own.value()))
+			weaker := own.name == o.name && !bytes.Equal(own.value(), o.value()) && m.Weaker != nil && m.Weaker(own.name, unfold(own.value()))
 			stands = stands || own.name == o.name && !weaker
 			return weaker
 		})

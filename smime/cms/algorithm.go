@@ -54,7 +54,13 @@ func (r *reader) algorithmIn(e element) (a algorithm, err error) {
 	return a, in.end()
 }
 
-func (a algorithm) der() []byte { return tlv(derSequence, a.id.der(), a.params) }
+func (a algorithm) der() []byte {
+	return a.appendTo(make([]byte, 0, mostHeader+2+len(a.id)+len(a.params)))
+}
+
+func (a algorithm) appendTo(b []byte) []byte {
+	return appendElement(b, derSequence, func(b []byte) []byte { return append(a.id.appendTo(b), a.params...) })
+}
 
 // inParams returns a reader of the parameters.
 func (a algorithm) inParams() *reader {

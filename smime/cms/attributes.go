@@ -3,6 +3,7 @@ package cms
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -268,30 +269,58 @@ func sum(h crypto.Hash, content []byte) []byte {
 	return d.Sum(nil)
 }
 
+// signedAttributes are attributes being written, one after the other.
+type signedAttributes struct {
+	b    []byte
+	ends []int
+}
+
+// add adds an attribute with the one value that value appends.
+func (a *signedAttributes) add(id OID, value func(b []byte) []byte) {
+	a.b = appendElement(a.b, derSequence, func(b []byte) []byte {
+		return appendElement(id.appendTo(b), derSet, value)
+	})
+	a.ends = append(a.ends, len(a.b))
+}
+
+// set is the SET OF them.
+func (a *signedAttributes) set() []byte {
+	members, start := make([][]byte, len(a.ends)), 0
+	for i, end := range a.ends {
+		members[i], start = a.b[start:end], end
+	}
+	return setOf(derSet, members)
+}
+
 // attribute encodes one attribute with one value.
 func attribute(id OID, value []byte) []byte {
 	return tlv(derSequence, id.der(), tlv(derSet, value))
 }
 
-// encodeTime encodes a Time: UTCTime through 2049 (RFC 5652, section 11.3).
-func encodeTime(t time.Time) []byte {
+// appendTime encodes a Time: UTCTime through 2049 (RFC 5652, section 11.3).
+func appendTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
+	id, layout := byte(derGenTime), "20060102150405Z"
 	if y := t.Year(); y >= 1950 && y < 2050 {
-		return tlv(derUTCTime, []byte(t.Format("060102150405Z")))
+		id, layout = derUTCTime, "060102150405Z"
 	}
-	return tlv(derGenTime, []byte(t.Format("20060102150405Z")))
+	return appendElement(b, id, func(b []byte) []byte { return t.AppendFormat(b, layout) })
 }
 
-// signingCertificateV2 names c by its SHA-256 digest and by issuer and serial number.
+// appendSigningCertificateV2 names c by its SHA-256 digest and by issuer and serial number.
 //
 //	IssuerSerial ::= SEQUENCE {
 //	  issuer GeneralNames,
 //	  serialNumber CertificateSerialNumber }
-func signingCertificateV2(c *x509.Certificate) []byte {
-	issuer := tlv(derSequence, tlv(derExplicit|4, c.RawIssuer)) // directoryName [4]
-	id := tlv(derSequence, tlv(derOctetString, sum(crypto.SHA256, c.Raw)),
-		tlv(derSequence, issuer, integer(c.SerialNumber)))
-	return tlv(derSequence, tlv(derSequence, id))
+func appendSigningCertificateV2(b []byte, c *x509.Certificate) []byte {
+	in := func(b []byte, inside func([]byte) []byte) []byte { return appendElement(b, derSequence, inside) }
+	issuer := func(b []byte) []byte { return appendString(b, derExplicit|4, c.RawIssuer) } // directoryName [4]
+	serial := func(b []byte) []byte { return appendSerial(in(b, issuer), c) }
+	id := func(b []byte) []byte {
+		digest := sha256.Sum256(c.Raw)
+		return in(appendString(b, derOctetString, digest[:]), serial)
+	}
+	return in(b, func(b []byte) []byte { return in(b, func(b []byte) []byte { return in(b, id) }) })
 }
 
 func encodeCapabilities(all []Capability) []byte {

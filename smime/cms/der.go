@@ -73,6 +73,33 @@ func tlv(id byte, parts ...[]byte) []byte {
 	return out
 }
 
+// appendElement appends one element to b, with what inside appends to it.
+func appendElement(b []byte, id byte, inside func(b []byte) []byte) []byte {
+	start := len(b)
+	return closed(inside(append(b, id, 0)), start)
+}
+
+// closed writes the length of the element that begins at start, with two octets of a header, and
+// ends with b.
+func closed(b []byte, start int) []byte {
+	n := len(b) - start - 2
+	if n < 0x80 {
+		b[start+1] = byte(n)
+		return b
+	}
+	var room [mostHeader]byte
+	head := appendHeader(room[:0], b[start], n)
+	b = append(b, head[2:]...) // for as long as the header is longer
+	copy(b[start+len(head):], b[start+2:start+2+n])
+	copy(b[start:], head)
+	return b
+}
+
+// appendString appends one element whose content is given.
+func appendString(b []byte, id byte, content []byte) []byte {
+	return append(appendHeader(b, id, len(content)), content...)
+}
+
 // setOf encodes a SET OF (or what replaces its tag) in DER: sorted by encoding.
 func setOf(id byte, members [][]byte) []byte {
 	return tlv(id, sorted(members)...)
@@ -93,11 +120,7 @@ func sorted(members [][]byte) [][]byte {
 // integer encodes a number.
 func integer(n *big.Int) []byte {
 	if n.Sign() >= 0 {
-		b := n.Bytes()
-		if len(b) == 0 || b[0]&0x80 != 0 {
-			b = append([]byte{0}, b...)
-		}
-		return tlv(derInteger, b)
+		return appendNatural(nil, n)
 	}
 	// two's complement of the shortest length that holds the sign
 	size := len(new(big.Int).Add(n, big.NewInt(1)).Bytes())
@@ -108,6 +131,14 @@ func integer(n *big.Int) []byte {
 		b = append([]byte{0xff}, b...)
 	}
 	return tlv(derInteger, b)
+}
+
+// appendNatural appends a number that is not negative.
+func appendNatural(b []byte, n *big.Int) []byte {
+	size := n.BitLen()/8 + 1 // with room for the sign
+	b = append(appendHeader(b, derInteger, size), make([]byte, size)...)
+	n.FillBytes(b[len(b)-size:])
+	return b
 }
 
 // small encodes a number below 128.

@@ -154,21 +154,33 @@ func (spec RecipientSpec) encryptKey(key []byte) (der []byte, agree bool, err er
 	return der, true, err
 }
 
+// The algorithms of RSA, encoded.
+const (
+	derPKCS1v15 = "\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00"
+	derOAEP     = "\x30\x3c\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x07\x30\x2f" +
+		"\xa0\x0f\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00" +
+		"\xa1\x1c\x30\x1a\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x08\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00"
+)
+
 func (spec RecipientSpec) transportKey(pub *rsa.PublicKey, key []byte) ([]byte, error) {
-	alg := algorithm{oidRSA, null()}
+	alg := derPKCS1v15
 	var encrypted []byte
 	var err error
 	if spec.Transport == PKCS1v15 {
 		//lint:ignore SA1019 many clients open nothing newer (docs/decisions.md); what we read is rejected implicitly
 		encrypted, err = rsa.EncryptPKCS1v15(cryptoRand(nil), pub, key)
 	} else {
-		alg = oaepSHA256()
+		alg = derOAEP
 		encrypted, err = rsa.EncryptOAEP(sha256.New(), cryptoRand(nil), pub, key, nil)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return tlv(derSequence, small(0), issuerAndSerial(spec.Cert), alg.der(), tlv(derOctetString, encrypted)), nil
+	room := make([]byte, 0, len(spec.Cert.RawIssuer)+len(alg)+len(encrypted)+2*nameRoom)
+	return appendElement(room, derSequence, func(b []byte) []byte {
+		b = appendIssuerAndSerial(append(b, derInteger, 1, 0), spec.Cert)
+		return appendString(append(b, alg...), derOctetString, encrypted)
+	}), nil
 }
 
 func (spec RecipientSpec) agreeKey(peer *ecdh.PublicKey, key []byte) ([]byte, error) {

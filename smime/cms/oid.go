@@ -121,28 +121,33 @@ func largeArc(groups []byte, first bool) string {
 
 // der encodes o. What is no identifier encodes as nil.
 func (o OID) der() []byte {
-	content := make([]byte, 0, 2+len(o))
-	content = append(content, derOID, 0)
+	if b := o.appendTo(make([]byte, 0, 2+len(o))); len(b) > 0 {
+		return b
+	}
+	return nil
+}
+
+// appendTo appends the encoding of o to b; nothing if it is no identifier.
+func (o OID) appendTo(b []byte) []byte {
+	start := len(b)
+	b = append(b, derOID, 0)
 	root, rest, ok := strings.Cut(string(o), ".")
 	if !ok || len(root) != 1 || root[0] < '0' || root[0] > '2' {
-		return nil
+		return b[:start]
 	}
 	for first := true; ok; first = false {
 		var arc string
 		arc, rest, ok = strings.Cut(rest, ".")
-		if content = appendNumber(content, arc, root[0]-'0', first); content == nil {
-			return nil
+		more := appendNumber(b, arc, root[0]-'0', first)
+		if more == nil {
+			return b[:start]
 		}
+		b = more
 	}
-	size := len(content) - 2
-	if size > maxOIDBytes {
-		return nil
+	if len(b)-start-2 > maxOIDBytes {
+		return b[:start]
 	}
-	if size < 0x80 {
-		content[1] = byte(size)
-		return content
-	}
-	return tlv(derOID, content[2:])
+	return closed(b, start)
 }
 
 // appendNumber appends the groups of seven bits of an arc; the first includes root. nil: it is

@@ -203,7 +203,23 @@ func (r *reader) readIssuerAndSerial() ([]byte, *big.Int, error) {
 }
 
 func issuerAndSerial(c *x509.Certificate) []byte {
-	return tlv(derSequence, c.RawIssuer, integer(c.SerialNumber))
+	return appendIssuerAndSerial(make([]byte, 0, len(c.RawIssuer)+nameRoom), c)
+}
+
+// nameRoom is what IssuerAndSerialNumber takes beside the name, mostly.
+const nameRoom = 32
+
+func appendIssuerAndSerial(b []byte, c *x509.Certificate) []byte {
+	return appendElement(b, derSequence, func(b []byte) []byte {
+		return appendSerial(append(b, c.RawIssuer...), c)
+	})
+}
+
+func appendSerial(b []byte, c *x509.Certificate) []byte {
+	if c.SerialNumber.Sign() < 0 {
+		return append(b, integer(c.SerialNumber)...)
+	}
+	return appendNatural(b, c.SerialNumber)
 }
 
 // agreement is what the recipients of one KeyAgreeRecipientInfo share.

@@ -147,33 +147,36 @@ func (s SignerSpec) hash() (crypto.Hash, error) {
 // sign makes the SignerInfo of s, whose version is 1 since it names issuer and serial
 // number (RFC 5652, section 5.3).
 func (s SignerSpec) sign(rnd io.Reader, h crypto.Hash, digest []byte, o SignOptions) ([]byte, error) {
-	attrs := [][]byte{
-		attribute(oidAttrContentType, o.ContentType.der()),
-		attribute(oidAttrMessageDigest, tlv(derOctetString, digest)),
-		attribute(oidAttrSigningCertV2, signingCertificateV2(s.Cert)),
-	}
+	attrs := signedAttributes{make([]byte, 0, len(s.Cert.RawIssuer)+512), make([]int, 0, 6)}
+	attrs.add(oidAttrContentType, o.ContentType.appendTo)
+	attrs.add(oidAttrMessageDigest, func(b []byte) []byte { return appendString(b, derOctetString, digest) })
+	attrs.add(oidAttrSigningCertV2, func(b []byte) []byte { return appendSigningCertificateV2(b, s.Cert) })
 	if !o.Time.IsZero() {
-		attrs = append(attrs, attribute(oidAttrSigningTime, encodeTime(o.Time)))
+		attrs.add(oidAttrSigningTime, func(b []byte) []byte { return appendTime(b, o.Time) })
 	}
 	if len(o.Capabilities) > 0 {
-		attrs = append(attrs, attribute(oidAttrCapabilities, encodeCapabilities(o.Capabilities)))
+		attrs.add(oidAttrCapabilities, func(b []byte) []byte { return append(b, encodeCapabilities(o.Capabilities)...) })
 	}
 	if o.Label != nil {
 		label, err := o.Label.der()
 		if err != nil {
 			return nil, mail.E(mail.Invalid, "the security label cannot be written", err)
 		}
-		attrs = append(attrs, attribute(oidAttrSecurityLabel, label))
+		attrs.add(oidAttrSecurityLabel, func(b []byte) []byte { return append(b, label...) })
 	}
-	set := setOf(derSet, attrs)
+	set := attrs.set()
 	alg, message, opts := s.algorithm(h, set)
 	signature, err := s.Key.Sign(rnd, message, opts)
 	if err != nil {
 		return nil, err
 	}
 	set[0] = derExplicit // IMPLICIT [0]
-	return tlv(derSequence, small(1), issuerAndSerial(s.Cert), hashAlgorithm(h, nil).der(), set,
-		alg.der(), tlv(derOctetString, signature)), nil
+	room := make([]byte, 0, len(s.Cert.RawIssuer)+len(set)+len(signature)+128)
+	return appendElement(room, derSequence, func(b []byte) []byte {
+		b = appendIssuerAndSerial(append(b, derInteger, 1, 1), s.Cert)
+		b = append(hashAlgorithm(h, nil).appendTo(b), set...)
+		return appendString(alg.appendTo(b), derOctetString, signature)
+	}), nil
 }
 
 // algorithm is how s signs the attributes: the name of it, what the key is given, and how.

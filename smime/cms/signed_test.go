@@ -276,7 +276,9 @@ func TestSignedAttributeRules(t *testing.T) {
 	at := func(s string, id byte) []byte { return attribute(oidAttrSigningTime, tlv(id, []byte(s))) }
 	unknown := attribute("1.2.3", small(1))
 	twice := func(id OID, a, b []byte) []byte { return tlv(derSequence, id.der(), setOf(derSet, [][]byte{a, b})) }
-	certID := func(c *x509.Certificate) []byte { return attribute(oidAttrSigningCertV2, signingCertificateV2(c)) }
+	certID := func(c *x509.Certificate) []byte {
+		return attribute(oidAttrSigningCertV2, appendSigningCertificateV2(nil, c))
+	}
 	sha384ID := attribute(oidAttrSigningCertV2, tlv(derSequence, tlv(derSequence, tlv(derSequence,
 		hashAlgorithm(crypto.SHA384, nil).der(), tlv(derOctetString, sum(crypto.SHA384, carol.Raw))))))
 	v1ID := attribute(oidAttrSigningCert, tlv(derSequence, tlv(derSequence, tlv(derSequence,
