@@ -105,14 +105,20 @@ func newOpenssl(t testing.TB) *openssl {
 	t.Helper()
 	o := &openssl{t, testkit.Need(t, "openssl"), t.TempDir()}
 	for name, p := range people(t) {
-		o.write(name+".pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.cert.Raw}))
-		key, err := x509.MarshalPKCS8PrivateKey(p.key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		o.write(name+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
+		o.person(name, p)
 	}
 	return o
+}
+
+// person writes down somebody's certificate and key.
+func (o *openssl) person(name string, p *person) {
+	o.t.Helper()
+	o.write(name+".pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.cert.Raw}))
+	key, err := x509.MarshalPKCS8PrivateKey(p.key)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.write(name+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
 }
 
 func (o *openssl) write(name string, b []byte) string {
