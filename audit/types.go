@@ -22,6 +22,7 @@ const (
 	AuditExport     = "audit.export"
 	AuditForget     = "audit.forget"   // personal data was erased beside the log
 	KeystoreUse     = "keystore.use"   // a privileged key was used outside ordinary mail flow
+	KeyRotate       = "key.rotate"     // accounts' keys are to be wrapped by another platform key
 	AccountOpen     = "account.open"   // an account was opened for somebody who is not its owner
 	ConfigChange    = "config.change"  // the configuration in force differs from that of the last start
 	ApprovalGive    = "approval.give"  // somebody approved an act of somebody else
@@ -56,7 +57,7 @@ const (
 // ClassOf is the class of an event type.
 func ClassOf(typ string) Class {
 	switch typ {
-	case DirectoryImport, DirectoryExport, StoreCheck, StoreCompact, StoreBackup, StoreRestore, AuditExport, AuditForget, KeystoreUse, KeyImport,
+	case DirectoryImport, DirectoryExport, StoreCheck, StoreCompact, StoreBackup, StoreRestore, AuditExport, AuditForget, KeystoreUse, KeyImport, KeyRotate,
 		AccountOpen, ConfigChange, ApprovalGive, LabelLower, RecordsSearch, RecordsDispose,
 		QueueList, QueueHold, QueueRelease, QueueRetry, QueueRemove:
 		return Must

@@ -35,6 +35,9 @@ type operator struct {
 	restoreAccount  func(ctx context.Context, q admin.RestoreRequest, mailBackup io.Reader, size int64, vault io.Reader) (admin.RestoreResult, error)
 	importKey       func(ctx context.Context, q admin.KeyImport, key io.Reader) error
 	explain         func(ctx context.Context, q admin.ExplainRequest, message io.Reader) (*intake.Explanation, error)
+	platformKeys    func(ctx context.Context) (admin.PlatformKeys, error)
+	rotateKey       func(ctx context.Context, name string) error
+	local           bool // no daemon runs
 	close           func() error
 }
 
@@ -45,7 +48,7 @@ func newOperator(ctx context.Context, cfg *config, name, password string) (*oper
 		return &operator{
 			importLDIF: c.Import, exportDirectory: c.ExportDirectory, check: c.Check, compact: c.Compact, exportAudit: c.ExportAudit, forget: c.ForgetNames,
 			queueList: c.QueueList, queueChange: c.QueueChange, backup: c.Backup, verifyBackup: c.VerifyBackup,
-			restoreAccount: c.RestoreAccount, importKey: c.ImportKey, explain: c.Explain, close: func() error { return nil },
+			restoreAccount: c.RestoreAccount, importKey: c.ImportKey, explain: c.Explain, platformKeys: c.PlatformKeys, rotateKey: c.RotateKey, close: func() error { return nil },
 		}, nil
 	}
 	return localOperator(ctx, cfg, name, password)
@@ -86,6 +89,18 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 				return admin.CheckReport{}, err
 			}
 			return checkOf(p.store)(ctx, deep)
+		},
+		PlatformKeys: func(ctx context.Context) (admin.PlatformKeys, error) {
+			if err := p.needStore(ctx); err != nil {
+				return admin.PlatformKeys{}, err
+			}
+			return p.platformKeys(ctx)
+		},
+		RotateKey: func(ctx context.Context, name string) error {
+			if err := p.needStore(ctx); err != nil {
+				return err
+			}
+			return p.rotateKey(ctx, name)
 		},
 		Compact: func(ctx context.Context) (storage.CompactReport, error) {
 			if err := p.needStore(ctx); err != nil {
@@ -147,7 +162,8 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 		importKey: func(ctx context.Context, q admin.KeyImport, key io.Reader) error {
 			return s.ImportKey(ctx, who, q, key)
 		},
-		explain: s.Explain, close: p.close,
+		explain: s.Explain, close: p.close, local: true,
+		platformKeys: s.PlatformKeys, rotateKey: func(ctx context.Context, name string) error { return s.RotateKey(ctx, who, name) },
 	}, nil
 }
 

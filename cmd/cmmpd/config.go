@@ -222,7 +222,7 @@ const (
 // defaultConfig holds the defaults that configs/cmmpd.toml names.
 func defaultConfig() *config {
 	var c config
-	c.Keystore.Kind = fileKeystore
+	c.Keystore.Kind, c.Keystore.Unwraps = fileKeystore, defaultUnwraps
 	c.Directory = defaultDirectory()
 	c.Server.Socket = "cmmpd.sock"
 	c.Audit = defaultAudit()

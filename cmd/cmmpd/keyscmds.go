@@ -139,7 +139,7 @@ func keysGenerate(args []string) error {
 
 // keysRetire is "cmmpd keys retire".
 func keysRetire(args []string) error {
-	fs := newFlags("keys retire", "--keyd SOCKET [--slot SLOT] NAME")
+	fs := newFlags("keys retire", "--config FILE | --keyd SOCKET [--slot SLOT] NAME")
 	where := fs.keystore()
 	slot := fs.slot(keys.Service)
 	force := fs.Bool("force", false, "even a key without which mail, queue or backups cannot be read")
@@ -147,7 +147,21 @@ func keysRetire(args []string) error {
 		return err
 	}
 	name := fs.Arg(0)
-	if needed := *slot == keys.Mail && name == keys.PlatformKey || *slot == keys.Service && (name == "store" || name == "blind"); needed && !*force {
+	if *slot == keys.Mail && platformNumber(name) > 0 && !*force {
+		if *where.config == "" {
+			return fmt.Errorf("whether accounts are under mail/%s only their store knows: give --config, or --force", name)
+		}
+		cfg, err := loadConfig(*where.config)
+		if err != nil {
+			return err
+		}
+		ctx, stop := interruptible()
+		defer stop()
+		if err := unneeded(ctx, cfg, name); err != nil {
+			return err
+		}
+	}
+	if needed := *slot == keys.Service && (name == "store" || name == "blind"); needed && !*force {
 		return fmt.Errorf("without %s/%s what is stored cannot be read; --force retires it all the same", *slot, name)
 	}
 	store, err := where.open()

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,13 +12,19 @@ import (
 	"cmmpd/audit"
 	"cmmpd/internal/keys"
 	"cmmpd/internal/keys/keyd"
-	"cmmpd/internal/mail"
 )
 
 // keystoreConfig says where the platform's keys are.
 type keystoreConfig struct {
 	slotConfig
-	Mail slotConfig `toml:"mail"` // what differs for the mail slot
+	Unwraps int            `toml:"unwraps-per-second"` // of files; keyd has its own
+	Mail    mailSlotConfig `toml:"mail"`               // what differs for the mail slot
+}
+
+// mailSlotConfig says where the platform keys are, and where they were.
+type mailSlotConfig struct {
+	slotConfig
+	Previous slotConfig `toml:"previous"`
 }
 
 // slotConfig says where the keys of a slot are.
@@ -29,6 +33,9 @@ type slotConfig struct {
 	Path   string `toml:"path"`   // of kind file
 	Socket string `toml:"socket"` // of kind pkcs11
 }
+
+// defaultUnwraps is how many account keys are opened in a second at most.
+const defaultUnwraps = 100
 
 const (
 	fileKeystore  = "file"
@@ -41,10 +48,19 @@ func (c *keystoreConfig) check(f *tomlFile) {
 		if c.Mail.Path != "" || c.Mail.Socket != "" {
 			f.bad("keystore.mail.kind", "must be set where path or socket is")
 		}
-		c.Mail = c.slotConfig
-		return
+		c.Mail.slotConfig = c.slotConfig
+	} else {
+		c.Mail.check(f, "keystore.mail")
 	}
-	c.Mail.check(f, "keystore.mail")
+	if c.Mail.Previous != (slotConfig{}) {
+		c.Mail.Previous.check(f, "keystore.mail.previous")
+		if c.Mail.Previous == c.Mail.slotConfig {
+			f.bad("keystore.mail.previous", "is where the keys are now")
+		}
+	}
+	if c.Unwraps < 0 {
+		f.bad("keystore.unwraps-per-second", "%d is negative", c.Unwraps)
+	}
 }
 
 func (c *slotConfig) check(f *tomlFile, key string) {
@@ -61,7 +77,7 @@ func (c *slotConfig) check(f *tomlFile, key string) {
 // of is where the keys of a slot are.
 func (c *keystoreConfig) of(slot keys.Slot) slotConfig {
 	if slot == keys.Mail {
-		return c.Mail
+		return c.Mail.slotConfig
 	}
 	return c.slotConfig
 }
@@ -80,14 +96,22 @@ func (c slotConfig) open() (keys.Manager, error) {
 // open opens both slots, or connects to those who do.
 func (c *keystoreConfig) open() (keys.Slots, error) {
 	service, err := c.slotConfig.open()
-	if err != nil || c.Mail == c.slotConfig {
-		return keys.Slots{Service: service, Mail: service}, err
-	}
-	mailKeys, err := c.Mail.open()
 	if err != nil {
-		return keys.Slots{}, errors.Join(err, service.Close())
+		return keys.Slots{}, err
 	}
-	return keys.Slots{Service: service, Mail: mailKeys}, nil
+	s := keys.Slots{Service: service, Mail: service}
+	if c.Mail.slotConfig != c.slotConfig {
+		if s.Mail, err = c.Mail.open(); err != nil {
+			return keys.Slots{}, errors.Join(err, service.Close())
+		}
+	}
+	if c.Mail.Previous != (slotConfig{}) {
+		if s.Previous, err = c.Mail.Previous.open(); err != nil {
+			s.Previous = nil
+			return keys.Slots{}, errors.Join(fmt.Errorf("keystore.mail.previous: %w", err), s.Close())
+		}
+	}
+	return s, nil
 }
 
 // keystoreFlags say where the keys are when no configuration does.
@@ -115,9 +139,10 @@ func (k *keystoreFlags) config(folder string) (c keystoreConfig) {
 	if k.keyd != "" {
 		c.slotConfig = slotConfig{Kind: tokenKeystore, Socket: absolute(k.keyd)}
 	}
-	c.Mail = c.slotConfig
+	c.Unwraps = defaultUnwraps
+	c.Mail.slotConfig = c.slotConfig
 	if k.keydMail != "" {
-		c.Mail = slotConfig{Kind: tokenKeystore, Socket: absolute(k.keydMail)}
+		c.Mail.slotConfig = slotConfig{Kind: tokenKeystore, Socket: absolute(k.keydMail)}
 	}
 	return c
 }
@@ -132,8 +157,8 @@ func (k *keystoreFlags) values(values map[string]string) {
 		values[key+".kind"], values[key+".path"], values[key+".socket"] = strconv.Quote(s.Kind), strconv.Quote(s.Path), strconv.Quote(s.Socket)
 	}
 	set("keystore", c.slotConfig)
-	if c.Mail != c.slotConfig {
-		set("keystore.mail", c.Mail)
+	if c.Mail.slotConfig != c.slotConfig {
+		set("keystore.mail", c.Mail.slotConfig)
 	}
 }
 
@@ -161,64 +186,6 @@ func (p *platform) slotState(ctx context.Context, slot keys.Slot) keyd.SlotStatu
 		st.State, st.Reason = keyd.Failed, "keyd has no such slot"
 	}
 	return st
-}
-
-// guardedKeys counts every use of a key that is not made in memory, and puts the opening of accounts on record and within bounds.
-type guardedKeys struct {
-	keys.Slots
-	meter *meter
-	note  func(audit.Event) // nil until the audit log is open
-}
-
-// Wrap satisfies keys.Keystore.
-func (g *guardedKeys) Wrap(ctx context.Context, slot keys.Slot, name string, plain, aad []byte) ([]byte, error) {
-	b, err := g.Slots.Wrap(ctx, slot, name, plain, aad)
-	g.meter.keyUses.Inc(string(slot), "wrap", outcome(err, "ok"))
-	return b, err
-}
-
-// Unwrap satisfies keys.Keystore.
-func (g *guardedKeys) Unwrap(ctx context.Context, slot keys.Slot, name string, sealed, aad []byte) ([]byte, error) {
-	b, err := g.Slots.Unwrap(ctx, slot, name, sealed, aad)
-	g.meter.keyUses.Inc(string(slot), "unwrap", outcome(err, "ok"))
-	if slot == keys.Mail && g.note != nil && !errors.Is(err, keys.ErrSealed) {
-		e := audit.Event{Type: audit.KeyUnwrap, Subject: keys.AccountOf(aad), Outcome: "ok"}
-		if err != nil {
-			e.Outcome = mail.KindOf(err).String()
-		}
-		g.note(e)
-	}
-	return b, err
-}
-
-// Derive satisfies keys.Keystore.
-func (g *guardedKeys) Derive(ctx context.Context, slot keys.Slot, name string, info []byte) ([]byte, error) {
-	b, err := g.Slots.Derive(ctx, slot, name, info)
-	g.meter.keyUses.Inc(string(slot), "derive", outcome(err, "ok"))
-	return b, err
-}
-
-// Signer satisfies keys.Keystore.
-func (g *guardedKeys) Signer(ctx context.Context, slot keys.Slot, name string) (crypto.Signer, error) {
-	s, err := g.Slots.Signer(ctx, slot, name)
-	if err != nil {
-		return nil, err
-	}
-	return countedSigner{s, g.meter, string(slot)}, nil
-}
-
-// countedSigner counts signatures.
-type countedSigner struct {
-	crypto.Signer
-	meter *meter
-	slot  string
-}
-
-// Sign satisfies crypto.Signer.
-func (s countedSigner) Sign(rand io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
-	sig, err := s.Signer.Sign(rand, digest, o)
-	s.meter.keyUses.Inc(s.slot, "sign", outcome(err, "ok"))
-	return sig, err
 }
 
 // statusTimeout is how long somebody who asks how we are waits for keyd.

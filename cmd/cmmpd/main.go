@@ -30,6 +30,7 @@ func commands() []command {
 		{"seal", "close it: mail is taken and sent, not read", seal},
 		{"keys list", "list the keys of the keystore", keysList},
 		{"keys generate", "make a key in the keystore", keysGenerate},
+		{"keys rotate", "have accounts' keys be wrapped by a new platform key, in the background", keysRotate},
 		{"keys retire", "take a key out of use", keysRetire},
 		{"keys split", "give a token a new PIN that only several officers together have", keysSplit},
 		{"keys request", "write a certificate request for a key", keysRequest},

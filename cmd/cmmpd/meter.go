@@ -96,6 +96,7 @@ func (m *meter) observe(d *daemon) {
 	})
 	m.set.Gauge("cmmpd_keystore_service", "The slot service of the keystore: 1 open, 0 sealed, -1 not to be used.", d.slotGauge(keys.Service))
 	m.set.Gauge("cmmpd_keystore_mail", "The slot mail of the keystore: 1 open, 0 sealed (mail is taken and sent, not read), -1 not to be used.", d.slotGauge(keys.Mail))
+	m.set.Gauge("cmmpd_rewrap_waiting_accounts", "Accounts whose keys are to be wrapped by the platform key of now.", func() float64 { return float64(d.store.PlatformKeys().Waiting()) })
 	m.set.Gauge("cmmpd_keystore_in_files", "How many slots of the keystore are in files, which is for development only.", func() float64 { return float64(len(d.cfg.Keystore.inFiles())) })
 	m.set.Gauge("cmmpd_ready", "1 while the platform can do its work: as /readyz.", func() float64 { return ready() })
 	m.set.Gauge("cmmpd_revocation_next_update_seconds", "When the first of the revocation lists in use must have been replaced, in Unix time; 0: there is none.", func() float64 {

@@ -124,7 +124,10 @@ func (p *platform) openKeystore(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	p.keystore = &guardedKeys{Slots: slots, meter: p.meter}
+	p.keystore = &guardedKeys{Slots: slots, meter: p.meter, now: time.Now}
+	if p.cfg.Keystore.Mail.Kind == fileKeystore {
+		p.keystore.rate = keys.NewRate(p.cfg.Keystore.Unwraps, time.Now())
+	}
 	p.onClose(p.keystore.Close)
 	if in := p.cfg.Keystore.inFiles(); len(in) > 0 {
 		p.log.Warn("the keystore is made of files: whoever can read them can read all mail; for development only", "slots", strings.Join(in, ", "))
@@ -150,7 +153,7 @@ func (p *platform) openAudit(ctx context.Context) error {
 		return fmt.Errorf("audit log: %w", err)
 	}
 	p.onClose(p.audit.Close)
-	p.keystore.note = p.audit.Note
+	p.keystore.audit = p.audit
 	return nil
 }
 

@@ -63,6 +63,9 @@ type Options struct {
 	Check func(ctx context.Context, deep bool) (CheckReport, error)
 	// Compact is the store's.
 	Compact func(ctx context.Context) (storage.CompactReport, error)
+	// PlatformKeys and RotateKey are the store's.
+	PlatformKeys func(ctx context.Context) (PlatformKeys, error)
+	RotateKey    func(ctx context.Context, name string) error
 	// Queue is the mail on its way out.
 	Queue func(ctx context.Context) (Queue, error)
 	// Backup writes a part of the platform, VerifyBackup reads one to its end.

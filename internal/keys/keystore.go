@@ -85,7 +85,12 @@ func CheckName(slot Slot, name string) error {
 }
 
 // Slots is a Keystore of two: one for each slot.
-type Slots struct{ Service, Mail Manager }
+type Slots struct {
+	Service, Mail Manager
+	// Previous is where keys of the slot mail are that Mail does not have, while accounts move from one keystore to another; nil: nowhere. It is used,
+	// not looked after.
+	Previous Keystore
+}
 
 var _ Manager = Slots{}
 
@@ -99,12 +104,22 @@ func (s Slots) Of(slot Slot) Manager {
 
 // Wrap satisfies Keystore.
 func (s Slots) Wrap(ctx context.Context, slot Slot, name string, plain, aad []byte) ([]byte, error) {
-	return s.Of(slot).Wrap(ctx, slot, name, plain, aad)
+	b, err := s.Of(slot).Wrap(ctx, slot, name, plain, aad)
+	if s.Previous != nil && slot == Mail && mail.KindOf(err) == mail.NotFound && err != nil {
+		return s.Previous.Wrap(ctx, slot, name, plain, aad)
+	}
+	return b, err
 }
 
 // Unwrap satisfies Keystore.
 func (s Slots) Unwrap(ctx context.Context, slot Slot, name string, sealed, aad []byte) ([]byte, error) {
-	return s.Of(slot).Unwrap(ctx, slot, name, sealed, aad)
+	b, err := s.Of(slot).Unwrap(ctx, slot, name, sealed, aad)
+	if s.Previous != nil && slot == Mail && err != nil && (mail.KindOf(err) == mail.NotFound || mail.KindOf(err) == mail.Corrupt) { // a key of that name may be in both
+		if b, perr := s.Previous.Unwrap(ctx, slot, name, sealed, aad); perr == nil || mail.KindOf(perr).Temporary() {
+			return b, perr
+		}
+	}
+	return b, err
 }
 
 // Derive satisfies Keystore.
@@ -135,6 +150,9 @@ func (s Slots) Close() error {
 	err := s.Service.Close()
 	if s.Mail != s.Service {
 		err = errors.Join(err, s.Mail.Close())
+	}
+	if s.Previous != nil {
+		err = errors.Join(err, s.Previous.Close())
 	}
 	return err
 }

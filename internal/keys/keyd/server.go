@@ -85,7 +85,7 @@ type Server struct {
 	ended bool
 	open  sync.WaitGroup // connections
 
-	bucket bucket
+	unwraps *keys.Rate
 }
 
 // slotState is a slot as it is.
@@ -108,7 +108,7 @@ func NewServer(o Options) *Server {
 		o.Now = time.Now
 	}
 	s := &Server{o: o, slots: make(map[keys.Slot]*slotState), conns: make(map[net.Conn]bool)}
-	s.bucket = bucket{rate: float64(o.Unwraps), most: 10 * float64(o.Unwraps), left: 10 * float64(o.Unwraps), at: o.Now()}
+	s.unwraps = keys.NewRate(o.Unwraps, o.Now())
 	for name, slot := range o.Slots {
 		st := &slotState{token: slot.Token, shares: slot.Shares}
 		s.slots[name] = st
@@ -485,8 +485,8 @@ func (s *Server) use(t Token, r *request) ([]byte, error) {
 		if r.slot != keys.Mail {
 			break
 		}
-		if !s.bucket.take(s.o.Now()) {
-			return nil, mail.E(mail.Busy, "", errors.New("too many account keys are being opened"))
+		if !s.unwraps.Take(s.o.Now()) {
+			return nil, keys.ErrTooMany
 		}
 		return t.Unwrap(r.name, r.data, r.extra)
 	case opGenerate:
@@ -518,32 +518,6 @@ func implicit(t Token, name string, m Mechanism, encrypted []byte, size int) ([]
 		return instead, nil
 	}
 	return key, nil
-}
-
-// bucket bounds a rate.
-type bucket struct {
-	rate, most float64
-
-	mu   sync.Mutex // guards what follows
-	left float64
-	at   time.Time
-}
-
-func (b *bucket) take(now time.Time) bool {
-	if b.rate == 0 {
-		return true
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if d := now.Sub(b.at); d > 0 {
-		b.left = min(b.most, b.left+d.Seconds()*b.rate)
-	}
-	b.at = now
-	if b.left < 1 {
-		return false
-	}
-	b.left--
-	return true
 }
 
 // Listen listens at path, which only its own user and, if group is not negative, that group may connect to. A socket that nobody
