@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -576,5 +577,28 @@ func TestKeysRefused(t *testing.T) {
 		if err := checkKey(key(c.bits, c.e), minRSABits); (err == nil) != c.good {
 			t.Errorf("%d bits, exponent %d: %v", c.bits, c.e, err)
 		}
+	}
+}
+
+// TestOldListOfAnotherKey: what a list that has run out, by another key of the authority, says of a revocation stands; but not a hold, from which there is a
+// return, if a newer list knows of none.
+func TestOldListOfAnotherKey(t *testing.T) {
+	w := newWorld(t)
+	second, err := w.root.NewSub("Sub", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.options.Intermediates = append(w.options.Intermediates, second.Cert)
+	c := w.issue(demopki.Spec{Address: alice.String()})
+	for reason, want := range map[int]Failure{6: None, 1: Revoked} {
+		der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+			RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: c.SerialNumber, RevocationTime: w.now.Add(-72 * time.Hour), ReasonCode: reason}},
+			Number:                    big.NewInt(1), ThisUpdate: w.now.Add(-72 * time.Hour), NextUpdate: w.now.Add(-48 * time.Hour),
+		}, second.Cert, second.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.write("old.crl", der)
+		w.expect(w.verifier(), c, Encrypt, Binding{Address: alice}, want)
 	}
 }
