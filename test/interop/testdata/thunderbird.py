@@ -382,11 +382,11 @@ def tasks(m):
         const h = await show("INBOX", h => h.mime2DecodedSubject == "Lunch " + args[0]);
         const about = await read(h, args[0]);
         const icon = about.document.getElementById("signedHdrIcon");
-        const came = await until("the verdict", () => about.gSignerCert?.commonName.startsWith("Domain") && icon.alt).catch(() => null);
-        return came ? `the signature of '${about.gSignerCert.commonName}' is called '${icon.alt}'` : `no verdict came (${about.gSignerCert?.commonName}, ${icon?.alt})`;
+        await until("the verdict", () => about.gSignerCert?.commonName.startsWith("Domain"));
+        return about.gSignerCert.commonName + (icon.hidden || !icon.alt ? "' has no mark" : `' is called '${icon.alt}'`);
     """, rule)
     shot("signed by the department")
-    done("a message that the gateway has signed by rule with the department's key", f"yes: shows it. Departs: {got}, because the certificate has not the author's address")
+    done("a message that the gateway has signed by rule with the department's key", f"yes: shows it. Departs: the signature of '{got}, because the certificate has not the author's address")
     confidential(learn, False)
     text = mail_with("alice", "INBOX", "Subject: plain " + learn)
     assert "multipart/signed" in text, text
