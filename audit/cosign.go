@@ -32,8 +32,8 @@ type WitnessKey struct {
 	pub  ed25519.PublicKey
 }
 
-// newWitnessKey binds a public key to the witness's name.
-func newWitnessKey(name string, pub ed25519.PublicKey) (*WitnessKey, error) {
+// NewWitnessKey binds a public key to the witness's name.
+func NewWitnessKey(name string, pub ed25519.PublicKey) (*WitnessKey, error) {
 	if !validKeyName(name) || len(pub) != ed25519.PublicKeySize {
 		return nil, fmt.Errorf("%q is not the name of a witness: one word without plus signs is needed", name)
 	}
@@ -67,7 +67,7 @@ func ParseWitnessKey(b []byte) (*WitnessKey, error) {
 	if len(raw) != 1+ed25519.PublicKeySize || raw[0] != algCosignature {
 		return nil, errors.New("not the Ed25519 key of a witness (type 4)")
 	}
-	k, err := newWitnessKey(f[0], raw[1:])
+	k, err := NewWitnessKey(f[0], raw[1:])
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func newCosigner(name string, key crypto.Signer) (*cosigner, error) {
 	if !ok {
 		return nil, errKey
 	}
-	k, err := newWitnessKey(name, pub)
+	k, err := NewWitnessKey(name, pub)
 	if err != nil {
 		return nil, err
 	}

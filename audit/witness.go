@@ -49,12 +49,20 @@ type Witness struct {
 	logs map[string]*watched
 	lock *durable.Lock
 	mux  *http.ServeMux
+	busy chan struct{} // one for each request under way
+	bulk chan struct{} // one for each that brings entries
 }
 
 // Bounds of a request. The specification allows 63 hashes and sixteen signatures of 5 kB.
 const (
 	maxProof      = 63
 	maxWitnessing = 160 << 10
+)
+
+// So many requests are served at a time, and so many of them that bring entries.
+const (
+	maxServed = 64
+	maxBulk   = 2
 )
 
 // OpenWitness makes ready to serve. The error names what is wrong with the folder.
@@ -68,7 +76,7 @@ func OpenWitness(o WitnessOptions) (_ *Witness, err error) {
 	if o.FS == nil {
 		o.FS = durable.OS{}
 	}
-	w := &Witness{o: o, logs: make(map[string]*watched), mux: http.NewServeMux()}
+	w := &Witness{o: o, logs: make(map[string]*watched), mux: http.NewServeMux(), busy: make(chan struct{}, maxServed), bulk: make(chan struct{}, maxBulk)}
 	if w.key, err = newCosigner(o.Name, o.Key); err != nil {
 		return nil, fmt.Errorf("the witness's key: %w", err)
 	}
@@ -150,7 +158,15 @@ const sizeType = "text/x.tlog.size"
 // handle writes the answer, in one place.
 func (w *Witness) handle(f func(*http.Request) ([]byte, error)) http.HandlerFunc {
 	return func(rw http.ResponseWriter, r *http.Request) {
-		body, err := f(r)
+		var body []byte
+		var err error
+		select {
+		case w.busy <- struct{}{}:
+			body, err = f(r)
+			<-w.busy
+		default:
+			err = refused(http.StatusServiceUnavailable, "too many requests at once")
+		}
 		var no *refusedRequest
 		switch {
 		case err == nil:

@@ -322,7 +322,7 @@ func TestWitnessedLogVerifies(t *testing.T) {
 	if err := os.WriteFile(file, bundleOf(t, dir), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	stranger, err := newWitnessKey("w1", seededKey("other").Public().(ed25519.PublicKey))
+	stranger, err := NewWitnessKey("w1", seededKey("other").Public().(ed25519.PublicKey))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -530,7 +530,7 @@ func TestLyingWitness(t *testing.T) {
 			io.WriteString(rw, "1000\n")
 		}))
 		u, _ := url.Parse(s.URL)
-		key, err := newWitnessKey("w", seededKey("w").Public().(ed25519.PublicKey))
+		key, err := NewWitnessKey("w", seededKey("w").Public().(ed25519.PublicKey))
 		if err != nil {
 			t.Fatal(err)
 		}

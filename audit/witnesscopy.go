@@ -166,6 +166,12 @@ func (w *Witness) addEntries(r *http.Request) ([]byte, error) {
 	if have != old {
 		return nil, conflict(have) // before all entries are read
 	}
+	select {
+	case w.bulk <- struct{}{}:
+		defer func() { <-w.bulk }()
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
 	records, err := readEntries(in, size-old)
 	if err != nil {
 		return nil, refused(http.StatusBadRequest, "the entries: %v", err)

@@ -9,9 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
-	"cmmpd/audit"
 	"cmmpd/internal/admin"
 	"cmmpd/internal/intake"
 	"cmmpd/internal/mail"
@@ -294,56 +292,4 @@ func directoryExport(args []string) error {
 	return withOperator(fs, args, 0, func(ctx context.Context, op *operator) error {
 		return op.exportDirectory(ctx, os.Stdout)
 	})
-}
-
-// auditVerify is "cmmpd audit verify".
-func auditVerify(args []string) error {
-	fs := newFlags("audit verify", "--key PUBKEYFILE [--since CHECKPOINTFILE] PATH")
-	keyFile := fs.String("key", "", "`file` with the log's public key, as it was handed over")
-	sinceFile := fs.String("since", "", "`file` with an earlier checkpoint, which the log must continue")
-	if err := fs.parse(args, 1); err != nil {
-		return err
-	}
-	if *keyFile == "" {
-		fs.Usage()
-		return usageError{errors.New("--key is missing")}
-	}
-	key, err := os.ReadFile(*keyFile)
-	if err != nil {
-		return usageError{err}
-	}
-	var since []byte
-	if *sinceFile != "" {
-		if since, err = os.ReadFile(*sinceFile); err != nil {
-			return usageError{err}
-		}
-	}
-	text, err := verifyAudit(context.Background(), fs.Arg(0), key, since)
-	if errors.Is(err, audit.ErrCannotOpen) {
-		return usageError{err}
-	}
-	if err != nil {
-		return err
-	}
-	fmt.Println(text)
-	return nil
-}
-
-// verifyAudit verifies a log and says what was found.
-func verifyAudit(ctx context.Context, path string, key, since []byte) (string, error) {
-	r, err := audit.Verify(ctx, path, key, since)
-	if err != nil {
-		return "", err
-	}
-	if r.Part != nil {
-		return partText(r), nil
-	}
-	text := fmt.Sprintf("good: %s, %d records in %d files, root %s", r.Origin, r.Records, r.Files, r.Root)
-	if r.Records > 0 {
-		text += fmt.Sprintf(", from %s to %s", r.First.Format(time.RFC3339), r.Last.Format(time.RFC3339))
-	}
-	if since != nil {
-		text += fmt.Sprintf(", continuing the checkpoint of %d records", r.Since)
-	}
-	return text, nil
 }

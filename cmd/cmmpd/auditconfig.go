@@ -3,6 +3,7 @@ package main
 import (
 	"path/filepath"
 	"strings"
+	"time"
 
 	"cmmpd/audit"
 )
@@ -11,9 +12,16 @@ type auditConfig struct {
 	Path   string `toml:"path"`
 	Origin string `toml:"origin"`
 	Names  string `toml:"names"`
+
+	Require   int             `toml:"require"`
+	Within    duration        `toml:"within"`
+	Policy    string          `toml:"policy"`
+	Witnesses []witnessOfLogs `toml:"witnesses"`
 }
 
-func defaultAudit() auditConfig { return auditConfig{Names: "audit-names.db"} }
+func defaultAudit() auditConfig {
+	return auditConfig{Names: "audit-names.db", Within: duration(10 * time.Second), Policy: policyWarn}
+}
 
 func (a *auditConfig) check(f *tomlFile) {
 	f.resolve("audit.path", &a.Path)
@@ -24,6 +32,7 @@ func (a *auditConfig) check(f *tomlFile) {
 		f.resolve("audit.names", &a.Names)
 		a.outside(f, "audit.names", a.Names)
 	}
+	a.checkWitnesses(f)
 }
 
 // outside refuses a path in the audit log's folder, in which nothing else may lie.

@@ -161,6 +161,10 @@ func TestConfigComplaints(t *testing.T) {
 		"names of embedded":  {`name = "displayName"`, `name = "cn"`, "directory.attributes"},
 		"unknown keystore":   {`kind = "file"`, `kind = "cloud"`, "keystore.kind"},
 		"unknown hostname":   {`hostname = "localhost"`, `hostname = "local host"`, "is not a host name"},
+		"witness in clear":   {"#[[audit.witnesses]]\n#url = \"https://witness.gov.example:10443/\"", "[[audit.witnesses]]\nurl = \"http://witness.gov.example/\"", "is not an address such as https"},
+		"too many required":  {`require = 0 `, `require = 1 `, "1 of 0 witnesses cannot be required"},
+		"stop without any":   {`policy = "warn" `, `policy = "stop-administration" `, "needs at least one witness"},
+		"late at once":       {`within = "10s"`, `within = "1ms"`, "not between 1s and 24h"},
 		"origin with space":  {`"cmmpd.gov.example/audit"`, `"two words"`, "audit.origin"},
 	} {
 		t.Run(name, func(t *testing.T) {

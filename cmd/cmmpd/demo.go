@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"cmmpd/audit"
 	"cmmpd/cmd/cmmpd/walk"
 	"cmmpd/internal/admin"
 	"cmmpd/internal/mail"
@@ -117,7 +118,7 @@ func (d *daemon) walkOptions(dir string, basePort int) walk.Options {
 			if err != nil {
 				return "", err
 			}
-			return verifyAudit(ctx, path, key, nil)
+			return verifyAudit(ctx, path, key, audit.Demand{Behind: -1})
 		},
 	}
 }

@@ -57,6 +57,9 @@ func commands() []command {
 		{"smime verify", "check a message's signature, step by step", smimeVerify},
 		{"audit export", "write the audit log to stdout", auditExport},
 		{"audit forget", "erase personal data beside the audit log", auditForget},
+		{"audit witness key", "make the key of a witness of audit logs", auditWitnessKey},
+		{"audit witness", "cosign audit logs as long as they only grow; for auditors, on a machine of theirs", auditWitness},
+		{"audit compare", "say whether two checkpoints are of one audit log", auditCompare},
 		{"audit verify", "verify an audit log, a copy of it, or an export bundle", auditVerify},
 		{"version", "print the version", func(args []string) error {
 			if err := newFlags("version", "").parse(args, 0); err != nil {

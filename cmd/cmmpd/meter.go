@@ -76,6 +76,7 @@ func (m *meter) observe(d *daemon) {
 	}
 	m.set.CounterFunc("cmmpd_audit_records_total", "Records in the audit log.", func() float64 { return float64(d.audit.Size()) })
 	m.set.Gauge("cmmpd_audit_ready", "1 while the audit log can be written.", func() float64 { return truth(d.audit.Ready()) })
+	m.observeWitnesses(d)
 	m.set.Gauge("cmmpd_store_ready", "1 while the store acknowledges.", func() float64 { return truth(d.store.Ready()) })
 	m.set.CounterFunc("cmmpd_store_freed_octets_total", "Octets of the files that compaction of the store has removed.", func() float64 { return float64(d.store.Housekeeping().Freed) })
 	m.set.Gauge("cmmpd_store_damaged_segments", "Files of the store that are not compacted because something in them is damaged.", func() float64 { return float64(d.store.Housekeeping().Damaged) })

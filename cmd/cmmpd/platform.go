@@ -37,19 +37,20 @@ type platform struct {
 	cfg *config
 	log *slog.Logger
 
-	keystore *guardedKeys
-	audit    *audit.Log
-	names    *names.Table // personal data beside the audit log; nil: it is in it
-	store    *storage.Store
-	embedded *server.Server
-	dir      *directory.Directory
-	auth     *auth.Authenticator
-	queue    *queue.Queue
-	verifier *trust.Verifier
-	intake   *intake.Intake
-	service  *admin.Service
-	smtp     *smtp.Server
-	imap     *imap.Server
+	keystore  *guardedKeys
+	audit     *audit.Log
+	witnesses *audit.Witnesses // nil: there are none, or this is no daemon
+	names     *names.Table     // personal data beside the audit log; nil: it is in it
+	store     *storage.Store
+	embedded  *server.Server
+	dir       *directory.Directory
+	auth      *auth.Authenticator
+	queue     *queue.Queue
+	verifier  *trust.Verifier
+	intake    *intake.Intake
+	service   *admin.Service
+	smtp      *smtp.Server
+	imap      *imap.Server
 
 	tls         *tls.Config
 	certificate *certificate

@@ -82,6 +82,9 @@ func startDaemon(ctx context.Context, cfg *config, log *slog.Logger, before func
 	d.health = &http.Server{Handler: d.healthHandler(), ReadHeaderTimeout: 10 * time.Second}
 	d.serving, d.stop = context.WithCancel(context.Background())
 	d.meter.observe(d)
+	if err := d.openWitnesses(); err != nil {
+		return nil, errors.Join(err, d.shutdown())
+	}
 	keepHeap(d.serving, p.store.Release)
 	if before != nil {
 		if err := before(ctx, p); err != nil {
@@ -237,7 +240,7 @@ func (d *daemon) readiness(ctx context.Context) (words []string, err error) {
 	if fips140.Enabled() {
 		words = append(words, "fips140: on")
 	}
-	return words, nil
+	return append(words, d.witnessHealth()...), nil
 }
 
 // run serves until ctx is done or a part fails, and then stops in order. SIGHUP has it read the server certificate

@@ -6,6 +6,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -200,9 +201,17 @@ func (s *Service) beginWith(ctx context.Context, event, actor, subject string, w
 	}
 	act, err := s.o.Audit.Begin(ctx, audit.Event{Type: event, Actor: actor, Subject: subject, Client: "socket, " + who.System, Detail: detail})
 	if err != nil {
-		return nil, mail.E(mail.Unavailable, "the audit log cannot be written, so nothing was done", err)
+		return nil, notBegun(err)
 	}
 	return act, nil
+}
+
+// notBegun is the error of an act that could not be put on record.
+func notBegun(err error) error {
+	if errors.Is(err, audit.ErrUnwitnessed) {
+		return err // it says what is waited for
+	}
+	return mail.E(mail.Unavailable, "the audit log cannot be written, so nothing was done", err)
 }
 
 // end puts the outcome on record. An outcome that cannot be recorded is not reported as

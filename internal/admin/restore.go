@@ -46,7 +46,7 @@ func (s *Service) RestoreAccount(ctx context.Context, who Caller, q RestoreReque
 		Detail: map[string]string{"mailbox": q.Mailbox, "message-id": q.MessageID},
 	})
 	if err != nil {
-		return res, mail.E(mail.Unavailable, "the audit log cannot be written, so nothing was done", err)
+		return res, notBegun(err)
 	}
 	res, err = s.o.RestoreAccount(ctx, q, mailBackup, vault)
 	for name, n := range map[string]int{"restored": res.Restored, "present": res.Present, "unreadable": res.Unreadable} {
