@@ -32,11 +32,15 @@ type keydProcess struct {
 	cmd    *exec.Cmd
 	end    chan error
 	log    bytes.Buffer
+
+	sandbox string // file with the sandbox that it runs in; empty: none
 }
 
-func newKeyd(t testing.TB) *keydProcess {
+func newKeyd(t testing.TB) *keydProcess { return newKeydIn(t, "") }
+
+func newKeydIn(t testing.TB, sandbox string) *keydProcess {
 	t.Helper()
-	k := &keydProcess{t: t, dir: t.TempDir(), hsm: testkit.NewSoftHSM(t, "services", "mail keys")}
+	k := &keydProcess{t: t, dir: t.TempDir(), sandbox: sandbox, hsm: testkit.NewSoftHSM(t, "services", "mail keys")}
 	k.socket = filepath.Join(k.dir, "keyd.sock")
 	for _, label := range []string{"services", "mail keys"} {
 		k.write(label+".pin", testkit.SoftPIN(label)+"\n")
@@ -63,7 +67,10 @@ func (k *keydProcess) write(name, text string) {
 func (k *keydProcess) start() {
 	k.t.Helper()
 	cmd := exec.Command(program, "keyd", "--config", filepath.Join(k.dir, "keyd.toml"))
-	cmd.Env = append(os.Environ(), "SOFTHSM2_CONF="+k.hsm.Conf)
+	if k.sandbox != "" {
+		cmd = inSandbox(k.sandbox, cmd.Args[0], cmd.Args[1:]...)
+	}
+	cmd.Env = append(cmd.Environ(), "SOFTHSM2_CONF="+k.hsm.Conf)
 	cmd.Stderr = &k.log
 	if err := cmd.Start(); err != nil {
 		k.t.Fatal(err)

@@ -306,3 +306,28 @@ func (s *site) crash(secrets ...string) {
 		s.t.Errorf("there is %v", cores)
 	}
 }
+
+// TestKeydSandbox has mail go in and out with keys in tokens, keyd running under the system calls, sockets and memory that its unit allows, and a library of
+// a token, SoftHSM, in it.
+func TestKeydSandbox(t *testing.T) {
+	testkit.Need(t, "curl")
+	testkit.Need(t, "openssl")
+	k := newKeydIn(t, unitSandbox(t, "cmmpd-keyd.service", 0))
+	k.unseal()
+	s := newInstallation(t, "--keyd-mail", k.socket)
+	s.serveIt()
+	s.addPeople("alice", "bob")
+	if out, err := s.sealedMail("words from a sandbox"); err != nil {
+		t.Fatal(err, out)
+	}
+	if got := s.opened(); !strings.Contains(got, "words from a sandbox") {
+		t.Errorf("bob reads %q", got)
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", k.cmd.Process.Pid))
+	if err != nil || !regexp.MustCompile(`(?m)^Seccomp:\t2$`).Match(b) {
+		t.Errorf("keyd runs without a filter: %v", err)
+	}
+	if strings.Contains(k.log.String(), "not permitted") {
+		t.Errorf("keyd was refused something: %s", k.log.String())
+	}
+}
