@@ -273,12 +273,12 @@ func TestDisposeSealed(t *testing.T) {
 	half(t, s, 1)
 	expungeUIDs(t, s, alice, imap.UIDSetNum(2))
 	ks.sealed = true
-	if r, err := s.Dispose(ctx); err != nil || r.Waiting != 1 || r.Epochs != 0 {
-		t.Errorf("%+v, %v", r, err)
+	if r, err := s.Dispose(ctx); err != nil || r.Waiting != 1 || r.Epochs != 0 || s.Housekeeping().Waiting != 1 {
+		t.Errorf("%+v, %v, %+v", r, err, s.Housekeeping())
 	}
 	ks.sealed = false
-	if r, err := s.Dispose(ctx); err != nil || r.Waiting != 0 || r.Epochs == 0 {
-		t.Errorf("%+v, %v", r, err)
+	if r, err := s.Dispose(ctx); err != nil || r.Waiting != 0 || r.Epochs == 0 || s.Housekeeping().Waiting != 0 {
+		t.Errorf("%+v, %v, %+v", r, err, s.Housekeeping())
 	}
 	checkClean(t, s)
 }

@@ -80,6 +80,7 @@ func (s *Store) eraseUnused(ctx context.Context) (r DisposeReport, err error) {
 	if err := s.strange(); err != nil {
 		return r, err
 	}
+	defer func() { s.house.waiting.Store(int64(r.Waiting)) }()
 	gone := make(map[mail.AccountID][]uint32)
 	ids := make(map[uint32]mail.AccountID)
 	p := pace{rate: s.o.HouseRate}

@@ -29,6 +29,7 @@ type housekeeper struct {
 	damaged         atomic.Int64
 	scrubbed        atomic.Int64
 	spoilt          atomic.Int64
+	waiting         atomic.Int64
 }
 
 // HouseStats is what housekeeping has done since the store was opened.
@@ -38,13 +39,14 @@ type HouseStats struct {
 	Damaged  int64 // segments that compaction leaves alone, because something in them is damaged
 	Scrubbed int64 // when the store was last read through, in Unix seconds; 0: never
 	Spoilt   int64 // messages that were found damaged then, or since
+	Waiting  int64 // accounts in which what was disposed of waits for its keys to be erased, because theirs cannot be had
 	Low      bool  // mail is refused for want of space
 }
 
 // Housekeeping is what was done so far.
 func (s *Store) Housekeeping() HouseStats {
 	h := &s.house
-	return HouseStats{Freed: h.freed.Load(), Segments: h.segments.Load(), Damaged: h.damaged.Load(), Scrubbed: h.scrubbed.Load(), Spoilt: h.spoilt.Load(), Low: s.isLow()}
+	return HouseStats{Freed: h.freed.Load(), Segments: h.segments.Load(), Damaged: h.damaged.Load(), Scrubbed: h.scrubbed.Load(), Spoilt: h.spoilt.Load(), Waiting: h.waiting.Load(), Low: s.isLow()}
 }
 
 func (h *housekeeper) start(s *Store) {

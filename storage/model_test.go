@@ -506,10 +506,22 @@ func (m *machine) compact() {
 	}
 }
 
-// erase erases the keys that open nothing any more.
+// erase erases the keys that open nothing any more, and those that open something that was disposed of: none of either is left.
 func (m *machine) erase() {
 	_, err := m.s.eraseUnused(context.Background())
 	m.fail(err)
+	for id := range m.model {
+		number := m.account(id).a.no()
+		known, err := m.s.epochsOf(number)
+		m.fail(err)
+		used, err := m.s.usedEpochs(context.Background(), number, &pace{rate: -1})
+		m.fail(err)
+		for e := range used {
+			if known[e].tainted {
+				m.t.Fatalf("epoch %d of %s, under which something was disposed of, is in use still", e, id)
+			}
+		}
+	}
 }
 
 // rebuild makes the index again from the segments, and demands that it is the same.

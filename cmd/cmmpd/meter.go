@@ -82,6 +82,7 @@ func (m *meter) observe(d *daemon) {
 	m.set.Gauge("cmmpd_store_damaged_segments", "Files of the store that are not compacted because something in them is damaged.", func() float64 { return float64(d.store.Housekeeping().Damaged) })
 	m.set.Gauge("cmmpd_store_scrubbed_seconds", "When all of the store was last read and compared with its checksums, in Unix time; 0: never.", func() float64 { return float64(d.store.Housekeeping().Scrubbed) })
 	m.set.Gauge("cmmpd_store_damaged_messages", "Messages that were found damaged by that, or by the one under way.", func() float64 { return float64(d.store.Housekeeping().Spoilt) })
+	m.set.Gauge("cmmpd_store_disposals_waiting", "Accounts in which mail was disposed of whose keys wait to be erased, because the account's cannot be had: is the platform sealed?", func() float64 { return float64(d.store.Housekeeping().Waiting) })
 	m.set.Gauge("cmmpd_store_space_low", "1 while mail is refused because no more than the reserve is free on the disk.", func() float64 {
 		if d.store.Housekeeping().Low {
 			return 1
