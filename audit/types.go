@@ -36,6 +36,18 @@ const (
 	QueueRetry      = "queue.retry"
 	QueueRemove     = "queue.remove" // a message was taken out of the queue undelivered
 
+	EscrowStatus    = "escrow.status"  // somebody looked whose keys are kept
+	EscrowCover     = "escrow.cover"   // keys were given to the officers to keep
+	EscrowRequest   = "escrow.request" // somebody wants an account opened, under a case
+	EscrowList      = "escrow.list"
+	EscrowShare     = "escrow.share"   // an officer took their part, encrypted
+	EscrowApprove   = "escrow.approve" // an officer brought their part
+	EscrowRefuse    = "escrow.refuse"
+	EscrowClose     = "escrow.close"
+	EscrowExport    = "escrow.export"  // an account was opened by officers, and its mail given out
+	EscrowRecover   = "escrow.recover" // keys were wrapped anew by officers
+	EscrowNotice    = "escrow.notice"  // the owner was told
+
 	// Recorded or counted: Note.
 	ServerStart   = "server.start"
 	ServerStop    = "server.stop"
@@ -59,7 +71,9 @@ func ClassOf(typ string) Class {
 	switch typ {
 	case DirectoryImport, DirectoryExport, StoreCheck, StoreCompact, StoreBackup, StoreRestore, AuditExport, AuditForget, KeystoreUse, KeyImport, KeyRotate,
 		AccountOpen, ConfigChange, ApprovalGive, LabelLower, RecordsSearch, RecordsDispose,
-		QueueList, QueueHold, QueueRelease, QueueRetry, QueueRemove:
+		QueueList, QueueHold, QueueRelease, QueueRetry, QueueRemove,
+		EscrowStatus, EscrowCover, EscrowRequest, EscrowList, EscrowShare, EscrowApprove, EscrowRefuse, EscrowClose, EscrowExport, EscrowRecover,
+		EscrowNotice:
 		return Must
 	case ServerStart, ServerStop, StoreOpen, AuthLogin, MailRefused, MailSealed, MailPassed, MailUntold, KeystoreState, KeyUnwrap, AuditGap, AuditWitness, ClockBack:
 		return Count

@@ -22,6 +22,10 @@ type Account struct {
 // OpenAccount unwraps the account's private key, which stays in memory until every handle is closed. The error is of
 // kind mail.NotFound if the account does not exist.
 func (s *Store) OpenAccount(ctx context.Context, id mail.AccountID) (*Account, error) {
+	return s.openAccount(ctx, id, func(a *account) error { return a.unlock(ctx) })
+}
+
+func (s *Store) openAccount(ctx context.Context, id mail.AccountID, unlock func(*account) error) (*Account, error) {
 	a, err := s.acquire(ctx, id)
 	if err != nil {
 		return nil, err
@@ -30,7 +34,7 @@ func (s *Store) OpenAccount(ctx context.Context, id mail.AccountID) (*Account, e
 		s.release(a)
 		return nil, errNoAccount
 	}
-	if err := a.unlock(ctx); err != nil {
+	if err := unlock(a); err != nil {
 		s.release(a)
 		return nil, err
 	}

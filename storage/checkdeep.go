@@ -35,6 +35,9 @@ func (c *checker) deep(ctx context.Context) error {
 		if err := c.deepNames(ctx, a); err != nil {
 			return err
 		}
+		if _, err := c.store.Escrow(a.id); err != nil && mail.KindOf(err) != mail.NotFound {
+			c.problem("%v", err)
+		}
 	}
 	if err := c.deepQueue(ctx, verified); err != nil {
 		return err

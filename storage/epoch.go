@@ -274,7 +274,7 @@ func (a *account) ensureKey(ctx context.Context) error {
 		return err
 	}
 	for !ok {
-		if k, err = keys.NewAccountKey(ctx, s.o.Keys, s.vault.Platform(), a.id); err != nil {
+		if k, err = keys.NewAccountKey(ctx, s.o.Keys, s.vault.Platform(), a.id, func(secret []byte) error { return s.keep(a.id, secret) }); err != nil {
 			return err
 		}
 		err := s.vault.PutAccount(a.id, k)
@@ -288,6 +288,11 @@ func (a *account) ensureKey(ctx context.Context) error {
 
 // unlock takes a handle: the private key stays in memory until the last lock.
 func (a *account) unlock(ctx context.Context) error {
+	return a.unlockBy(func(k keys.AccountKey) (*keys.PrivateKey, error) { return k.Open(ctx, a.store.o.Keys, a.id) })
+}
+
+// unlockBy is unlock by what opens the key.
+func (a *account) unlockBy(open func(keys.AccountKey) (*keys.PrivateKey, error)) error {
 	a.keyMu.Lock()
 	defer a.keyMu.Unlock()
 	if a.handles == 0 {
@@ -298,7 +303,7 @@ func (a *account) unlock(ctx context.Context) error {
 		if !ok {
 			return mail.E(mail.Corrupt, "the mail store is damaged", fmt.Errorf("account %s has no keys in the key vault", a.id))
 		}
-		if a.private, err = k.Open(ctx, a.store.o.Keys, a.id); err != nil {
+		if a.private, err = open(k); err != nil {
 			return err
 		}
 		a.epochs = make(map[uint32]*keys.Wrapper)

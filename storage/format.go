@@ -22,6 +22,7 @@ const (
 	lockFile    = "lock"
 	indexFile   = "index.db"
 	vaultFile   = "vault"
+	escrowFile  = "escrow"
 	segmentsDir = "segments"
 )
 

@@ -20,6 +20,7 @@ import (
 
 	"cmmpd/internal/durable"
 	"cmmpd/internal/keys"
+	"cmmpd/internal/keys/escrow"
 	"cmmpd/internal/mail"
 	"cmmpd/storage/blob"
 	"cmmpd/storage/engine"
@@ -27,12 +28,13 @@ import (
 
 // Options say where a store is and what it works with. The zero value of everything but Dir and Keys is the default.
 type Options struct {
-	Dir  string
-	Keys keys.Keystore
-	Log  *slog.Logger
-	Now  func() time.Time // the clock; time.Now
-	Rand io.Reader        // randomness for keys; crypto/rand
-	FS   durable.FS       // the file system; the operating system's. The index goes past it
+	Dir    string
+	Keys   keys.Keystore
+	Escrow *escrow.Group // officers for whom the private key of every account is kept; nil: for nobody
+	Log    *slog.Logger
+	Now    func() time.Time // the clock; time.Now
+	Rand   io.Reader        // randomness for keys; crypto/rand
+	FS     durable.FS       // the file system; the operating system's. The index goes past it
 
 	// Fatal is called once, from a goroutine of its own, when a write or flush has failed in such a way that nothing
 	// can be acknowledged any more. The program should stop and be started again: opening the store recovers it.
@@ -145,14 +147,15 @@ const maxMessage = 1<<32 - 1<<20
 
 // Store is an open mailbox store. All methods may be called concurrently.
 type Store struct {
-	o     Options
-	id    blob.StoreID
-	lock  *durable.Lock
-	vault *keys.Vault
-	index engine.Engine
-	kv    *engine.Behind
-	log   *blob.Log // appended to and flushed under writing
-	boot  uint64    // counts the openings in which something was changed
+	o      Options
+	id     blob.StoreID
+	lock   *durable.Lock
+	vault  *keys.Vault
+	escrow *escrow.File // nil: there is none, nor officers
+	index  engine.Engine
+	kv     *engine.Behind
+	log    *blob.Log // appended to and flushed under writing
+	boot   uint64    // counts the openings in which something was changed
 
 	bodyNext atomic.Uint64 // the EMAILID given last
 	shown    atomic.Uint64 // how many batches of commits are written
@@ -246,6 +249,9 @@ func (s *Store) open() (version int, err error) {
 		return 0, err
 	}
 	if s.vault, err = keys.OpenVault(fsys, filepath.Join(dir, vaultFile), s.id); err != nil {
+		return 0, err
+	}
+	if err = s.openEscrow(); err != nil {
 		return 0, err
 	}
 	bolt, err := engine.OpenBolt(fsys, filepath.Join(dir, indexFile))
@@ -374,6 +380,9 @@ func (s *Store) closeFiles() error {
 	}
 	if s.vault != nil {
 		errs = append(errs, s.vault.Close())
+	}
+	if s.escrow != nil {
+		errs = append(errs, s.escrow.Close())
 	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Unlock())

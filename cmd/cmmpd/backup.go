@@ -193,6 +193,9 @@ func (p *platform) backUpVault(ctx context.Context, b *backup.Writer) error {
 		err = b.Put(entryStore+storage.VaultFile, func(w io.Writer) error { return p.store.BackupVault(ctx, w) })
 	}
 	done()
+	if err == nil && p.store.HasEscrow() {
+		err = b.Put(entryStore+storage.EscrowFile, func(w io.Writer) error { return p.store.BackupEscrow(ctx, w) })
+	}
 	return err
 }
 
@@ -240,6 +243,9 @@ func (c *config) files() []string {
 	}
 	for _, k := range c.SMIME.Keys {
 		list = append(list, k.Certificate)
+	}
+	for _, o := range c.Escrow.Officers {
+		list = append(list, o.Certificate)
 	}
 	if c.Directory.CA != "" {
 		list = append(list, c.Directory.CA)

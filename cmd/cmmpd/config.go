@@ -29,6 +29,7 @@ type config struct {
 	Listen    listenConfig    `toml:"listen"`
 	Keystore  keystoreConfig  `toml:"keystore"`
 	Store     storeConfig     `toml:"store"`
+	Escrow    escrowConfig    `toml:"escrow"`
 	Directory directoryConfig `toml:"directory"`
 	Audit     auditConfig     `toml:"audit"`
 	SMIME     smimeConfig     `toml:"smime"`
@@ -114,6 +115,7 @@ func (c *config) check(f *tomlFile) {
 	c.Listen.check(f)
 	c.Keystore.check(f)
 	c.Store.check(f)
+	c.Escrow.check(f, c.SMIME.MinRSABits)
 	c.Directory.check(f, &c.Listen)
 	c.Audit.check(f)
 	c.SMIME.check(f)
@@ -230,6 +232,7 @@ func defaultConfig() *config {
 	c.SMIME.MinRSABits = 2048
 	c.Trust = defaultTrust()
 	c.Store = defaultStore()
+	c.Escrow = defaultEscrow()
 	c.Policy.Drafts = "at-rest"
 	c.Queue = defaultQueue()
 	c.Quota = defaultQuota()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"cmmpd/internal/admin"
 )
@@ -207,7 +208,7 @@ func configCheck(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := cfg.tryTrust(); err != nil {
+	if err := errors.Join(cfg.tryTrust(), cfg.Escrow.tryNow(time.Now())); err != nil {
 		return fmt.Errorf("%s: %w", *path, err)
 	}
 	fmt.Fprintf(os.Stderr, "%s is good\n", *path)

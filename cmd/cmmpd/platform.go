@@ -161,12 +161,15 @@ func (p *platform) openAudit(ctx context.Context) error {
 func (p *platform) openStore(ctx context.Context) (err error) {
 	p.store, err = storage.Open(ctx, p.cfg.Store.options(storage.Options{
 		Keys: p.keystore, Log: p.log, Fatal: p.fail, FS: meteredFS{durable.OS{}, p.meter},
-		Quotas: p.cfg.Quota.quotas(), Warn: p.warn, Search: p.cfg.Search.options(),
+		Quotas: p.cfg.Quota.quotas(), Warn: p.warn, Search: p.cfg.Search.options(), Escrow: p.cfg.Escrow.group,
 	}))
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	p.onClose(p.store.Close)
+	for _, w := range p.cfg.Escrow.warnings(time.Now()) {
+		p.log.Warn(w)
+	}
 	return nil
 }
 

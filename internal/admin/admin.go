@@ -78,6 +78,8 @@ type Options struct {
 	ImportKey func(ctx context.Context, name string, key []byte) error
 	// Explain says what would become of a message.
 	Explain func(ctx context.Context, q ExplainRequest, message io.Reader) (*intake.Explanation, error)
+	// Escrow does acts about the keys that officers keep; nil where no daemon runs.
+	Escrow Escrow
 	// AuditDir is the folder that Audit writes.
 	AuditDir string
 	Audit    *audit.Log

@@ -76,6 +76,7 @@ func Listen(path string, s *Service) (*Server, error) {
 	mux.HandleFunc("POST "+pathBackup, srv.handle(srv.backup))
 	mux.HandleFunc("POST "+pathBackupVerify, srv.handle(srv.verifyBackup))
 	mux.HandleFunc("POST "+pathRestore, srv.handle(srv.restore))
+	mux.HandleFunc("POST "+pathEscrow, srv.handle(srv.escrow))
 	srv.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10, ConnContext: peer}
 	return srv, nil
 }

@@ -120,7 +120,7 @@ func TestFileStoreRefusesOpenFiles(t *testing.T) {
 func TestLadder(t *testing.T) {
 	ctx := context.Background()
 	f, _ := newFileStore(t)
-	k, err := NewAccountKey(ctx, f, PlatformKey, "a")
+	k, err := NewAccountKey(ctx, f, PlatformKey, "a", func([]byte) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,8 +107,9 @@ func AccountOf(aad []byte) string {
 	return id
 }
 
-// NewAccountKey makes the key pair of an account, wrapped by the named platform key.
-func NewAccountKey(ctx context.Context, ks Keystore, name string, id mail.AccountID) (AccountKey, error) {
+// NewAccountKey makes the key pair of an account, wrapped by the named platform key. keep is given the private key for those who are to keep it, too, and
+// must not hold on to it.
+func NewAccountKey(ctx context.Context, ks Keystore, name string, id mail.AccountID, keep func(secret []byte) error) (AccountKey, error) {
 	priv, err := kem().GenerateKey()
 	if err != nil {
 		return AccountKey{}, err
@@ -122,6 +123,9 @@ func NewAccountKey(ctx context.Context, ks Keystore, name string, id mail.Accoun
 	wrapped, err := ks.Wrap(ctx, Mail, name, raw, accountAAD(id))
 	if err != nil {
 		return AccountKey{}, fmt.Errorf("wrap the key of account %s: %w", id, err)
+	}
+	if err := keep(raw); err != nil {
+		return AccountKey{}, err
 	}
 	return AccountKey{suiteP256, priv.PublicKey().Bytes(), name, wrapped}, nil
 }

@@ -175,6 +175,19 @@ func (w *rewriting) write() error {
 	return err
 }
 
+// Accounts is the accounts that have a key pair, in no order.
+func (v *Vault) Accounts() []mail.AccountID {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	list := make([]mail.AccountID, 0, len(v.accounts))
+	for id, e := range v.accounts {
+		if e.key != 0 {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
 // Epochs is the account's epochs whose keys are in the vault, ascending.
 func (v *Vault) Epochs(id mail.AccountID) []uint32 {
 	v.mu.Lock()

@@ -333,7 +333,7 @@ func TestRewrap(t *testing.T) {
 	if err := f.Generate(Mail, "platform-2", KindAES256); err != nil {
 		t.Fatal(err)
 	}
-	k, err := NewAccountKey(ctx, f, PlatformKey, "a")
+	k, err := NewAccountKey(ctx, f, PlatformKey, "a", func([]byte) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

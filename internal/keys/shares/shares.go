@@ -28,8 +28,10 @@ const (
 	maxShares  = 30
 	maxSecret  = 1000
 	pemType    = "CMMPD SHARED SECRET"
-	shareMark  = "cmmpd-share-1:"
 )
+
+// Mark is what a share begins with.
+const Mark = "cmmpd-share-1:"
 
 // Set is what is public of a secret that was parted. It gives nothing away without Threshold shares.
 type Set struct {
@@ -95,6 +97,9 @@ func (s *Set) wrapper(number group.Scalar) (*keys.Wrapper, error) {
 
 // Of says which set the share belongs to.
 func (s Share) Of() [16]byte { return s.set }
+
+// Wipe makes the share worthless, and all copies of it.
+func (s Share) Wipe() { s.value.SetUint64(0) }
 
 // Check proves that a share is one of the set: by the commitments, not by trust. The error is of kind mail.Invalid.
 func (s *Set) Check(share Share) error {
@@ -214,7 +219,7 @@ func (s Share) String() string {
 	}
 	raw := append(append(append([]byte{}, s.set[:]...), byte(s.Number)), b...)
 	sum := sha256.Sum256(raw)
-	return shareMark + base64.RawURLEncoding.EncodeToString(append(raw, sum[:4]...))
+	return Mark + base64.RawURLEncoding.EncodeToString(append(raw, sum[:4]...))
 }
 
 // ParseShare reads what String wrote, in whatever text it stands alone on a line. The error is of kind mail.Invalid and shows nothing of it.
@@ -224,7 +229,7 @@ func ParseShare(text string) (Share, error) {
 	}
 	var found string
 	for line := range strings.Lines(text) {
-		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), shareMark); ok {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), Mark); ok {
 			if found != "" {
 				return bad("there are two")
 			}

@@ -248,7 +248,7 @@ func TestSecrets(t *testing.T) {
 	if err := s.Generate(keys.Mail, "platform", keys.KindAES256); mail.KindOf(err) != mail.Exists {
 		t.Errorf("made twice: %v", err)
 	}
-	k, err := keys.NewAccountKey(ctx, s, keys.PlatformKey, "id-1")
+	k, err := keys.NewAccountKey(ctx, s, keys.PlatformKey, "id-1", func([]byte) error { return nil })
 	must(t, err)
 	if bytes.Contains(k.Wrapped, []byte("key")) || len(k.Wrapped) != 12+32+16 {
 		t.Errorf("wrapped: %x", k.Wrapped)
@@ -458,7 +458,7 @@ func BenchmarkToken(b *testing.B) {
 	go func() { _ = srv.Serve(ln) }()
 	ks := keyd.NewStore(keyd.NewClient(path))
 	ctx := context.Background()
-	k, err := keys.NewAccountKey(ctx, ks, keys.PlatformKey, "x")
+	k, err := keys.NewAccountKey(ctx, ks, keys.PlatformKey, "x", func([]byte) error { return nil })
 	if err != nil {
 		b.Fatal(err)
 	}
