@@ -20,6 +20,7 @@ type build struct {
 	own    map[string]int // place in ops, once there are many
 	boxes  []*box
 	joins  []join
+	must   bool     // there is always room for it
 	tells  *Warning // the commit brings this warning to whom it concerns
 }
 

@@ -18,7 +18,7 @@ import (
 // error is of kind mail.NotFound if a mailbox does not exist, mail.Invalid or mail.TooLarge if d cannot be stored,
 // mail.Full if there is no space, mail.Unavailable if the store does not save any more.
 func (s *Store) Deliver(ctx context.Context, d Delivery) ([]Placed, error) {
-	p := &delivery{store: s, tells: d.Tells}
+	p := &delivery{store: s, tells: d.Tells, must: d.Must}
 	defer p.release()
 	if err := p.prepare(ctx, &d); err != nil {
 		return nil, err
@@ -57,6 +57,7 @@ type delivery struct {
 	blob     []byte
 	placed   []Placed
 	tells    *Warning
+	must     bool
 }
 
 // recipient is an account concerned.
@@ -344,7 +345,7 @@ func (p *delivery) build(b *build) error {
 		}
 		b.join(r.account, r.number, r.department)
 	}
-	b.tells = p.tells
+	b.tells, b.must = p.tells, p.must
 	now := p.store.o.Now()
 	for _, body := range p.bodies {
 		if err := b.useBody(body.sealed.id); err != nil {
@@ -420,6 +421,20 @@ func (p *delivery) thread(b *build, body *deliveryBody, e *deliveryEntry) (uint6
 		}
 	}
 	return b.thread(e.to.number, related, own, body.ids.own != "", body.sealed.id)
+}
+
+// Knows says whether the account had a message with this Message-ID (without angle brackets) since Options.KeepMessageIDs. No key that opens mail is used.
+func (s *Store) Knows(ctx context.Context, id mail.AccountID, messageID string) (bool, error) {
+	a, err := s.acquire(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	defer s.release(a)
+	if a.no() == 0 {
+		return false, nil
+	}
+	v, err := s.kv.Get(keyOfHash(keyMessageID, a.no(), a.hash(hashMessageID, messageID)))
+	return v != nil, err
 }
 
 // LabelOf is the labels remembered for these Message-IDs (without angle brackets) in the account, "" where there is

@@ -214,7 +214,7 @@ func TestCoverLater(t *testing.T) {
 func TestEscrowFirst(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	g, fresh := inTheClear(t, 2, "secoff1", "secoff2"), inTheClear(t, 2, "secoff3", "secoff4")
-	for _, mode := range []faultfs.Mode{faultfs.Lost, faultfs.Done, faultfs.Short} {
+	for _, mode := range []faultfs.Mode{faultfs.Lost, faultfs.Done} {
 		for n := 1; n < 14; n++ {
 			fsys := faultfs.New()
 			o := Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t), HouseEvery: -1, Reserve: -1, Escrow: g, FS: fsys}

@@ -186,7 +186,7 @@ func (b *build) keepUsage() error {
 			return err
 		}
 	}
-	if len(k.full) > 0 && b.tells == nil {
+	if len(k.full) > 0 && b.tells == nil && !b.must {
 		return errOverQuota(k.full...)
 	}
 	return nil

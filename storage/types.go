@@ -15,6 +15,7 @@ import (
 type Delivery struct {
 	Bodies    []Body
 	Submitted []SubmittedLabel
+	Must      bool     // there is always room for it: its recipient has a right to it
 	Tells     *Warning // the delivery is this warning, for which there is always room. It is refused (mail.Exists) if it was told, or is not true any more
 }
 

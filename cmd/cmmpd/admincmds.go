@@ -86,7 +86,7 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 			if err := p.needStore(ctx); err != nil {
 				return admin.CheckReport{}, err
 			}
-			return checkOf(p.store)(ctx, deep)
+			return p.checkWith(ctx, deep)
 		},
 		PlatformKeys: func(ctx context.Context) (admin.PlatformKeys, error) {
 			if err := p.needStore(ctx); err != nil {
@@ -247,6 +247,9 @@ func check(args []string) error {
 			fmt.Printf("accounts %d\nmailboxes %d\nentries %d\nbodies %d\nqueue %d\nrecoverable %d\n", r.Accounts, r.Mailboxes, r.Entries, r.Bodies, r.Queue, r.Recoverable)
 			for _, p := range r.Problems {
 				fmt.Println("problem:", p)
+			}
+			for _, w := range r.Warnings {
+				fmt.Println("warning:", w)
 			}
 		}
 		if len(r.Problems) > 0 {

@@ -65,6 +65,15 @@ func replaceSigners(text string, signers []signerConfig) string {
 	return text[:at[0]] + b.String() + text[at[1]:]
 }
 
+// escrowBlocks are the officers who keep the accounts' keys, as a configuration has them.
+func escrowBlocks(list []escrowOfficer) string {
+	var b strings.Builder
+	for _, o := range list {
+		fmt.Fprintf(&b, "\n[[escrow.officers]]\nuid = %q\ncertificate = %q\n", o.UID, o.Certificate)
+	}
+	return b.String()
+}
+
 // tomlStrings is a list of strings as TOML.
 func tomlStrings(list []string) string {
 	quoted := make([]string, len(list))

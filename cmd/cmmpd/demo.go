@@ -100,7 +100,9 @@ func (d *daemon) walkOptions(dir string, basePort int) walk.Options {
 		Counts: func(ctx context.Context) (c walk.Counts, err error) {
 			err = operate(ctx, "", "", func(op *operator) error {
 				r, err := op.check(ctx, false)
-				c = walk.Counts(r)
+				c = walk.Counts{
+					Accounts: r.Accounts, Mailboxes: r.Mailboxes, Entries: r.Entries, Bodies: r.Bodies, Queue: r.Queue, Recoverable: r.Recoverable, Problems: r.Problems,
+				}
 				return err
 			})
 			return c, err

@@ -107,6 +107,9 @@ func (dd demoDir) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := dd.makeEscrow(ca); err != nil {
+		return err
+	}
 	if err := dd.writeCRL(ca, crlHolds); err != nil {
 		return err
 	}
@@ -125,11 +128,12 @@ func (dd demoDir) build(ctx context.Context) error {
 		"log.level":              `"warn"`,
 		"policy.lower-roles":     `["declassifier"]`,
 		"policy.ess-policy":      `"2.25.113865221376509670885562157255721961056.3.1"`,
+		"escrow.threshold":       "2",
 	})
 	if err != nil {
 		return err
 	}
-	return dd.finish(ctx, config, ldif)
+	return dd.finish(ctx, config+escrowBlocks(demoEscrow()), ldif)
 }
 
 // demoOrigin is the name of the log in the example configuration.
@@ -182,6 +186,39 @@ func (dd demoDir) makePeople(ca *demopki.CA) (map[string]*x509.Certificate, erro
 		}
 	}
 	return published, nil
+}
+
+// demoEscrow are the officers who keep the accounts' keys in the demonstration.
+func demoEscrow() []escrowOfficer {
+	return []escrowOfficer{
+		{UID: "secoff1", Certificate: "pki/escrow-secoff1.pem"},
+		{UID: "secoff2", Certificate: "pki/escrow-secoff2.pem"},
+	}
+}
+
+// makeEscrow makes the certificates of the officers who keep the accounts' keys, and of the one who may ask for an account, with their keys, which
+// would be in cards of their own.
+func (dd demoDir) makeEscrow(ca *demopki.CA) error {
+	for uid, kind := range map[string]demopki.Kind{"secoff1": demopki.RSA2048, "secoff2": demopki.P256, "records": demopki.RSA2048} {
+		id, err := ca.Issue(demopki.Spec{CN: "escrow, " + uid, Address: uid + "@" + platformDomain, Key: kind})
+		if err != nil {
+			return fmt.Errorf("escrow certificate of %s: %w", uid, err)
+		}
+		password, err := os.ReadFile(dd.path("people", uid, "password"))
+		if err != nil {
+			return err
+		}
+		p12, err := id.PKCS12(string(password))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(
+			dd.write(string(demopki.CertPEM(id.Cert)), "pki", "escrow-"+uid+".pem"), dd.write(string(p12), "keys", "escrow-"+uid+".p12"),
+		); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // crlHolds is how long a revocation list of the demonstration is good; each start makes a

@@ -23,6 +23,7 @@ import (
 	"cmmpd/internal/durable"
 	"cmmpd/internal/intake"
 	"cmmpd/internal/keys"
+	"cmmpd/internal/keys/escrow/cases"
 	"cmmpd/internal/limit"
 	"cmmpd/internal/mail"
 	"cmmpd/internal/queue"
@@ -49,6 +50,7 @@ type platform struct {
 	verifier  *trust.Verifier
 	intake    *intake.Intake
 	service   *admin.Service
+	desk      *cases.Desk
 	smtp      *smtp.Server
 	imap      *imap.Server
 
@@ -57,13 +59,14 @@ type platform struct {
 	meter       *meter
 
 	warnings chan storage.Warning
+	opened   chan struct{} // asks for owners to be told of openings
 	closers  []func() error
 	fatal    chan error // a part that cannot go on
 }
 
 // newPlatform is a platform of which nothing is open yet.
 func newPlatform(cfg *config, log *slog.Logger) *platform {
-	return &platform{cfg: cfg, log: log, meter: newMeter(), fatal: make(chan error, 8), warnings: make(chan storage.Warning, maxWarnings)}
+	return &platform{cfg: cfg, log: log, meter: newMeter(), fatal: make(chan error, 8), warnings: make(chan storage.Warning, maxWarnings), opened: make(chan struct{}, 1)}
 }
 
 // openPlatform opens every part; nothing listens yet.
@@ -75,7 +78,7 @@ func openPlatform(ctx context.Context, cfg *config, log *slog.Logger) (_ *platfo
 		}
 	}()
 	for _, open := range []func(context.Context) error{
-		p.openKeystore, p.openTLS, p.openAudit, p.openStore, p.openQueue, p.openDirectory, p.openIntake, p.openFrontEnds,
+		p.openKeystore, p.openTLS, p.openAudit, p.openStore, p.openEscrow, p.openQueue, p.openDirectory, p.openIntake, p.openFrontEnds,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, err
@@ -197,7 +200,9 @@ func checkOf(s *storage.Store) func(context.Context, bool) (admin.CheckReport, e
 		if err != nil {
 			return admin.CheckReport{}, err
 		}
-		return admin.CheckReport(*r), nil
+		return admin.CheckReport{
+			Accounts: r.Accounts, Mailboxes: r.Mailboxes, Entries: r.Entries, Bodies: r.Bodies, Queue: r.Queue, Recoverable: r.Recoverable, Problems: r.Problems,
+		}, nil
 	}
 }
 

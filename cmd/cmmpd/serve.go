@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -136,6 +137,7 @@ func (d *daemon) listen(ctx context.Context) error {
 	d.control = control
 	d.queue.Run(meteredIntake{d.intake, d.meter})
 	go d.watchKeystore(d.serving)
+	go d.watchEscrow(d.serving)
 	go d.watch("control socket", control.Serve)
 	for _, l := range bound {
 		go d.watch(l.Addr().String(), func() error { return l.serve(l.Listener) })
@@ -240,7 +242,7 @@ func (d *daemon) readiness(ctx context.Context) (words []string, err error) {
 	if fips140.Enabled() {
 		words = append(words, "fips140: on")
 	}
-	return append(words, d.witnessHealth()...), nil
+	return slices.Concat(words, d.witnessHealth(), d.escrowWarnings(ctx)), nil
 }
 
 // run serves until ctx is done or a part fails, and then stops in order. SIGHUP has it read the server certificate

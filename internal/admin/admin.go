@@ -51,6 +51,8 @@ type CheckReport struct {
 	// Recoverable is how many deleted messages can be brought back; they are in none of the counts above.
 	Recoverable int      `json:"recoverable"`
 	Problems    []string `json:"problems"`
+	// Warnings are not of the store; they do not fail a check.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Options are the parts that the Service acts on. All functions must be set.

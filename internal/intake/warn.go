@@ -1,16 +1,13 @@
 package intake
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
 	"fmt"
-	"mime/quotedprintable"
 	"strings"
 	"text/template"
 
 	"cmmpd/internal/mail"
-	"cmmpd/internal/message"
 	"cmmpd/internal/queue"
 	"cmmpd/storage"
 )
@@ -75,18 +72,7 @@ func (in *Intake) warning(w storage.Warning, to mail.Address) ([]byte, error) {
 	if w.Department != "" {
 		subject = fmt.Sprintf("The mailboxes of %s are %d%% full 郵箱總用量已達 %d%%", w.Department, w.Percent, w.Percent)
 	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "Date: %s\r\nFrom: Mail System <postmaster@%s>\r\nTo: <%s>\r\nSubject: %s\r\nMessage-ID: <%s@%s>\r\n"+
-		"Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n",
-		message.FormatDate(in.o.Now()), in.o.Hostname, to, message.EncodeWord(subject), mail.NewID(), in.o.Hostname)
-	qp := quotedprintable.NewWriter(&b)
-	if _, err := qp.Write([]byte(strings.ReplaceAll(words.String(), "\n", "\r\n"))); err != nil {
-		return nil, err
-	}
-	if err := qp.Close(); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
+	return in.ownText(to, subject, fmt.Sprintf("%s@%s", mail.NewID(), in.o.Hostname), words.String())
 }
 
 // octets is a size for people.
