@@ -36,17 +36,17 @@ const (
 	QueueRetry      = "queue.retry"
 	QueueRemove     = "queue.remove" // a message was taken out of the queue undelivered
 
-	EscrowStatus    = "escrow.status"  // somebody looked whose keys are kept
-	EscrowCover     = "escrow.cover"   // keys were given to the officers to keep
-	EscrowRequest   = "escrow.request" // somebody wants an account opened, under a case
-	EscrowList      = "escrow.list"
-	EscrowShare     = "escrow.share"   // an officer took their part, encrypted
-	EscrowApprove   = "escrow.approve" // an officer brought their part
-	EscrowRefuse    = "escrow.refuse"
-	EscrowClose     = "escrow.close"
-	EscrowExport    = "escrow.export"  // an account was opened by officers, and its mail given out
-	EscrowRecover   = "escrow.recover" // keys were wrapped anew by officers
-	EscrowNotice    = "escrow.notice"  // the owner was told
+	EscrowStatus  = "escrow.status"  // somebody looked whose keys are kept
+	EscrowCover   = "escrow.cover"   // keys were given to the officers to keep
+	EscrowRequest = "escrow.request" // somebody wants an account opened, under a case
+	EscrowList    = "escrow.list"
+	EscrowShare   = "escrow.share"   // an officer took their part, encrypted
+	EscrowApprove = "escrow.approve" // an officer brought their part
+	EscrowRefuse  = "escrow.refuse"
+	EscrowClose   = "escrow.close"
+	EscrowExport  = "escrow.export"  // an account was opened by officers, and its mail given out
+	EscrowRecover = "escrow.recover" // keys were wrapped anew by officers
+	EscrowNotice  = "escrow.notice"  // the owner was told
 
 	// Recorded or counted: Note.
 	ServerStart   = "server.start"

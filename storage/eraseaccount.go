@@ -53,6 +53,9 @@ func (s *Store) eraseAccountKeys(a *account) error {
 			return err
 		}
 	}
+	if err := s.eraseEscrow(a.id); err != nil { // first: what is left to officers would open the old mail
+		return err
+	}
 	if err := s.vault.EraseAccount(a.id); err != nil {
 		if failed := s.vault.Failed(); failed != nil {
 			s.stop(failed)

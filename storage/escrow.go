@@ -146,7 +146,19 @@ func (s *Store) TidyEscrow() error {
 	for _, id := range s.vault.Accounts() {
 		have[id] = true
 	}
-	err := s.escrow.Rewrite(func(id mail.AccountID) bool { return !have[id] })
+	return s.rewriteEscrow(func(id mail.AccountID) bool { return !have[id] })
+}
+
+// eraseEscrow erases what officers keep of an account, now or before.
+func (s *Store) eraseEscrow(id mail.AccountID) error {
+	if s.escrow == nil {
+		return nil
+	}
+	return s.rewriteEscrow(func(other mail.AccountID) bool { return other == id })
+}
+
+func (s *Store) rewriteEscrow(drop func(mail.AccountID) bool) error {
+	err := s.escrow.Rewrite(drop)
 	if failed := s.escrow.Failed(); failed != nil {
 		s.stop(failed)
 	}

@@ -266,3 +266,29 @@ func BenchmarkEscrowNewAccount(b *testing.B) {
 		})
 	}
 }
+
+// TestEraseEscrow: an account that is erased cannot be opened by officers either, with an old copy of the mail in hand.
+func TestEraseEscrow(t *testing.T) {
+	o := Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t), HouseEvery: -1, Escrow: inTheClear(t, 2, "secoff1", "secoff2")}
+	s := mustOpen(t, o)
+	defer s.Close()
+	deliverTo(t, s, alice, "one")
+	deliverTo(t, s, bob, "two")
+	before, err := s.Escrow(alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.EraseAccount(t.Context(), alice); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(o.Dir, EscrowFile))
+	if err != nil || bytes.Contains(data, before.Parts[0]) {
+		t.Errorf("the file has what was erased: %v", err)
+	}
+	readWith(t, s, bob, secretOf(t, s, bob))
+	deliverTo(t, s, alice, "new")
+	if now, err := s.Escrow(alice); err != nil || now.SetID() == before.SetID() {
+		t.Errorf("the new key is not kept: %v", err)
+	}
+	checkClean(t, s)
+}
