@@ -184,9 +184,17 @@ func (s *Store) OpenAccountSecret(ctx context.Context, id mail.AccountID, secret
 	if err != nil {
 		return nil, err
 	}
-	return s.openAccount(ctx, id, func(a *account) error {
-		return a.unlockBy(func(keys.AccountKey) (*keys.PrivateKey, error) { return p, nil })
+	used := false
+	a, err := s.openAccount(ctx, id, func(a *account) error {
+		return a.unlockBy(func(keys.AccountKey) (*keys.PrivateKey, error) {
+			used = true
+			return p, nil
+		})
 	})
+	if !used { // its owner has it open
+		p.Wipe()
+	}
+	return a, err
 }
 
 // RecoverAccount wraps the private key that the officers have brought under the platform key of now: the account opens with that again.

@@ -38,7 +38,7 @@ func TestGuardedKeys(t *testing.T) {
 	}
 	now := time.Unix(1e9, 0)
 	g := &guardedKeys{Slots: keys.Slots{Service: files, Mail: files}, meter: newMeter(), audit: log, rate: keys.NewRate(1, now), now: func() time.Time { return now }}
-	k, err := keys.NewAccountKey(ctx, g, keys.PlatformKey, "a")
+	k, err := keys.NewAccountKey(ctx, g, keys.PlatformKey, "a", func([]byte) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ func (k AccountKey) Secret(ctx context.Context, ks Keystore, id mail.AccountID) 
 	if err != nil {
 		return nil, err
 	}
+	defer p.Wipe()
 	return p.key.Bytes()
 }
 
@@ -38,11 +39,12 @@ func (k AccountKey) OpenSecret(id mail.AccountID, secret []byte) (*PrivateKey, e
 // Recover wraps what Secret returned by the named platform key, in the place of a wrapping that cannot be opened any more. The error is of kind
 // mail.Corrupt if it is not the private key of this pair.
 func (k AccountKey) Recover(ctx context.Context, ks Keystore, name string, id mail.AccountID, secret []byte) (AccountKey, error) {
-	if _, err := k.OpenSecret(id, secret); err != nil {
+	p, err := k.OpenSecret(id, secret)
+	if err != nil {
 		return AccountKey{}, err
 	}
+	p.Wipe()
 	fresh := AccountKey{Suite: k.Suite, Public: k.Public, Key: name}
-	var err error
 	if fresh.Wrapped, err = ks.Wrap(ctx, Mail, name, secret, accountAAD(id)); err != nil {
 		return AccountKey{}, fmt.Errorf("wrap the key of account %s: %w", id, err)
 	}
