@@ -93,7 +93,7 @@ func TestPreviousKeystore(t *testing.T) {
 	if err := old.Generate(keys.Mail, keys.PlatformKey, keys.KindAES256); err != nil {
 		t.Fatal(err)
 	}
-	k, err := keys.NewAccountKey(ctx, old, keys.PlatformKey, "a")
+	k, err := keys.NewAccountKey(ctx, old, keys.PlatformKey, "a", func([]byte) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestPreviousKeystore(t *testing.T) {
 	if _, err := k.Open(ctx, s, "a"); err != nil {
 		t.Error(err)
 	}
-	if _, err := keys.NewAccountKey(ctx, s, keys.PlatformKey, "b"); err != nil {
+	if _, err := keys.NewAccountKey(ctx, s, keys.PlatformKey, "b", func([]byte) error { return nil }); err != nil {
 		t.Errorf("a new account before anything was moved: %v", err)
 	}
 	for _, name := range []string{keys.PlatformKey, "platform-2"} { // another key of the same name, too
