@@ -8,7 +8,7 @@ SCALE ?= 100000
 
 DESTDIR ?=
 
-.PHONY: help build keyd install install-keyd demo test fips lint fuzz bench e2e interop
+.PHONY: help build keyd install install-keyd install-witness demo test fips lint fuzz bench e2e interop
 
 help:               ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST)
@@ -31,6 +31,13 @@ install-keyd: keyd  ## keyd, its unit and its configuration, if there is none; a
 	install -D -m 0755 bin/cmmpd-keyd $(DESTDIR)/usr/local/bin/cmmpd-keyd
 	install -D -m 0644 configs/cmmpd-keyd.service $(DESTDIR)/etc/systemd/system/cmmpd-keyd.service
 	[ -e $(DESTDIR)/etc/cmmpd/keyd.toml ] || install -D -m 0644 configs/keyd.toml $(DESTDIR)/etc/cmmpd/keyd.toml
+
+install-witness: build  ## on the auditor's machine: program, unit and user of the witness, and its configuration, if there is none
+	install -D -m 0755 bin/cmmpd $(DESTDIR)/usr/local/bin/cmmpd
+	install -D -m 0644 configs/cmmpd-witness.service $(DESTDIR)/etc/systemd/system/cmmpd-witness.service
+	install -D -m 0644 configs/cmmpd-witness.sysusers $(DESTDIR)/usr/lib/sysusers.d/cmmpd-witness.conf
+	[ -e $(DESTDIR)/etc/cmmpd-witness/witness.toml ] || install -D -m 0644 configs/witness.toml $(DESTDIR)/etc/cmmpd-witness/witness.toml
+	@[ -n "$(DESTDIR)" ] || systemd-sysusers cmmpd-witness.conf
 
 demo: build         ## build, then walk through the main job (ARGS="--once" ends afterwards)
 	bin/cmmpd demo $(ARGS)

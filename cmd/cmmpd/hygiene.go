@@ -11,10 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hideProcess keeps what is in memory from core dumps, debuggers and other processes of our user, and what we write from other users. It is for the
-// beginning of every command: none of them is far from a key or a password. From then on /proc/PID belongs to root.
+// hideProcess keeps what is in memory from core dumps, debuggers and other processes of our user, and what we write from other users; our group may read
+// it if whoever starts us says so. It is for the beginning of every command: none of them is far from a key or a password. From then on /proc/PID
+// belongs to root.
 func hideProcess() error {
-	unix.Umask(0o077)
+	unix.Umask(unix.Umask(0o077) | 0o027)
 	var errs []error
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		errs = append(errs, fmt.Errorf("core dumps cannot be switched off: %w", err))
