@@ -37,7 +37,11 @@ func (g *Gateway) withoutLegacy(payload []byte, x *message.Index) ([]byte, *mess
 		return payload, x
 	}
 	b.Write(payload[at:])
-	return b.Bytes(), message.Parse(b.Bytes(), message.Limits{})
+	rest := message.Parse(b.Bytes(), message.Limits{})
+	if !sameParts(x.Root, rest.Root) { // what stood around an element became a boundary
+		return payload, x
+	}
+	return b.Bytes(), rest
 }
 
 // legacyDiv is the element in HTML.

@@ -157,3 +157,14 @@ func TestLegacyDisplay(t *testing.T) {
 		}
 	}
 }
+
+// TestLegacyDisplayAndBoundary: taking an element out makes no boundary of what stood around it.
+func TestLegacyDisplayAndBoundary(t *testing.T) {
+	w := newSmallWorld(t)
+	entity := []byte(crlf("Content-Type: multipart/mixed; boundary=b; hp=cipher\nSubject: x\n\n--b\nContent-Type: text/html; hp-legacy-display=1\n\n" +
+		"one\n-<div class=\"header-protection-legacy-display\">x</div>-b\n\ntwo\n--b--\n"))
+	o := w.gw.openInner(split([]byte("Subject: [...]\r\n\r\n")), entity)
+	if x := parse(o.Inner); len(x.Root.Children) != 1 || !strings.Contains(string(o.Inner), "two") {
+		t.Errorf("%d parts in\n%s", len(x.Root.Children), o.Inner)
+	}
+}

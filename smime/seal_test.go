@@ -372,6 +372,9 @@ func FuzzOpenInner(f *testing.F) {
 	f.Add(o.Entity, []byte(plain))
 	f.Add(o.Inner, o.Entity)
 	f.Add([]byte("Content-Type: text/plain; hp=cipher\nHP-Outer: Subject\nHP-Outer:\n\n"), []byte("Subject: x\n\n"))
+	f.Add([]byte(crlf(protectedHeader+hpOuterOf(outsideShy)+rich(`hp="cipher"`, true))), []byte(crlf(outsideShy)))
+	f.Add([]byte("Content-Type: text/html; hp=cipher; hp-legacy-display=1\n\na<div class=header-protection-legacy-display>b</div>c"), []byte("Subject: x\n\n"))
+	f.Add([]byte("Content-Type: text/plain; protected-headers=v1\nSubject: x\n\ntext"), []byte("Subject: ...\n\n"))
 	f.Fuzz(func(t *testing.T, entity, outer []byte) {
 		x := parse(outer)
 		before := slices.Clone(entity)
@@ -380,7 +383,7 @@ func FuzzOpenInner(f *testing.F) {
 			t.Fatal("the entity was changed")
 		}
 		message.Parse(o.Inner, message.Limits{})
-		if bytes.HasPrefix(o.Inner, []byte("\r\n")) || len(o.Differs) > 0 && !o.Protected {
+		if bytes.HasPrefix(o.Inner, []byte("\r\n")) || (len(o.Differs) > 0 || len(o.Confidential) > 0) && !o.Protected {
 			t.Fatalf("%+v", o)
 		}
 	})
