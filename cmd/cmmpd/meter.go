@@ -77,6 +77,24 @@ func (m *meter) observe(d *daemon) {
 	m.set.CounterFunc("cmmpd_audit_records_total", "Records in the audit log.", func() float64 { return float64(d.audit.Size()) })
 	m.set.Gauge("cmmpd_audit_ready", "1 while the audit log can be written.", func() float64 { return truth(d.audit.Ready()) })
 	m.observeWitnesses(d)
+	m.set.Gauge("cmmpd_audit_syslog_lag_records", "Records of the audit log that the syslog receiver has not taken yet; 0 without one.", func() float64 {
+		if d.feed == nil {
+			return 0
+		}
+		return float64(d.feed.State().Lag)
+	})
+	m.set.Gauge("cmmpd_audit_syslog_behind_seconds", "For how long there has been something left to send to the syslog receiver; 0 without one.", func() float64 {
+		if d.feed == nil {
+			return 0
+		}
+		return time.Since(d.feed.State().Current).Seconds()
+	})
+	m.set.Gauge("cmmpd_audit_export_failed", "1 if the last scheduled export of the audit log failed.", func() float64 {
+		if d.exports == nil {
+			return 0
+		}
+		return 1 - truth(d.exports.Trouble())
+	})
 	m.set.Gauge("cmmpd_store_ready", "1 while the store acknowledges.", func() float64 { return truth(d.store.Ready()) })
 	m.set.CounterFunc("cmmpd_store_freed_octets_total", "Octets of the files that compaction of the store has removed.", func() float64 { return float64(d.store.Housekeeping().Freed) })
 	m.set.Gauge("cmmpd_store_damaged_segments", "Files of the store that are not compacted because something in them is damaged.", func() float64 { return float64(d.store.Housekeeping().Damaged) })

@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"cmmpd/audit"
+	"cmmpd/audit/feed"
 	"cmmpd/audit/names"
+	"cmmpd/audit/scheduled"
 	"cmmpd/directory"
 	"cmmpd/directory/server"
 	"cmmpd/imap"
@@ -40,8 +42,10 @@ type platform struct {
 
 	keystore  *guardedKeys
 	audit     *audit.Log
-	witnesses *audit.Witnesses // nil: there are none, or this is no daemon
-	names     *names.Table     // personal data beside the audit log; nil: it is in it
+	witnesses *audit.Witnesses    // nil: there are none, or this is no daemon
+	names     *names.Table        // personal data beside the audit log; nil: it is in it
+	feed      *feed.Feed          // nil: none is configured
+	exports   *scheduled.Schedule // of the audit log; nil: none is configured
 	store     *storage.Store
 	embedded  *server.Server
 	dir       *directory.Directory
@@ -78,7 +82,7 @@ func openPlatform(ctx context.Context, cfg *config, log *slog.Logger) (_ *platfo
 		}
 	}()
 	for _, open := range []func(context.Context) error{
-		p.openKeystore, p.openTLS, p.openAudit, p.openStore, p.openEscrow, p.openQueue, p.openDirectory, p.openIntake, p.openFrontEnds,
+		p.openKeystore, p.openTLS, p.openAudit, p.openAuditOutlets, p.openStore, p.openEscrow, p.openQueue, p.openDirectory, p.openIntake, p.openFrontEnds,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, err

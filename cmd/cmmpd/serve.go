@@ -36,6 +36,7 @@ type daemon struct {
 	ready   atomic.Bool // every listener is bound
 	ending  atomic.Bool // asked to stop
 	serving context.Context
+	outlets outlets // of the audit log
 	stop    context.CancelFunc
 }
 
@@ -138,6 +139,7 @@ func (d *daemon) listen(ctx context.Context) error {
 	d.queue.Run(meteredIntake{d.intake, d.meter})
 	go d.watchKeystore(d.serving)
 	go d.watchEscrow(d.serving)
+	d.outlets.start(d.platform)
 	go d.watch("control socket", control.Serve)
 	for _, l := range bound {
 		go d.watch(l.Addr().String(), func() error { return l.serve(l.Listener) })
@@ -242,7 +244,7 @@ func (d *daemon) readiness(ctx context.Context) (words []string, err error) {
 	if fips140.Enabled() {
 		words = append(words, "fips140: on")
 	}
-	return slices.Concat(words, d.witnessHealth(), d.escrowWarnings(ctx)), nil
+	return slices.Concat(words, d.witnessHealth(), d.auditOutletsHealth(), d.escrowWarnings(ctx)), nil
 }
 
 // run serves until ctx is done or a part fails, and then stops in order. SIGHUP has it read the server certificate
@@ -292,5 +294,6 @@ func (d *daemon) shutdown() error {
 			d.log.Warn("while stopping", "err", err)
 		}
 	}
+	d.outlets.end()
 	return d.close()
 }

@@ -16,7 +16,7 @@ import (
 const pathAuditForget = "/v1/audit/forget"
 
 // RoleRecords looks after records and their disposal.
-const RoleRecords = "records"
+const RoleRecords = "records-manager"
 
 // ForgetRequest says which personal data is to be erased beside the audit log: one value, or what no record of a day or
 // later has.
@@ -27,7 +27,7 @@ type ForgetRequest struct {
 }
 
 // ForgetNames erases personal data, and returns how many values. The log stays as it is, and verifies; it does not say
-// any more who was meant. The caller must have the role auditor or records, and give a reason, which is itself such data.
+// any more who was meant. The caller must have the role auditor or records-manager, and give a reason, which is itself such data.
 func (s *Service) ForgetNames(ctx context.Context, who Caller, q ForgetRequest) (erased int, err error) {
 	switch {
 	case (q.Value == "") == q.Before.IsZero():
