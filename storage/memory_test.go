@@ -158,4 +158,17 @@ func TestPrivateKeyLeavesMemory(t *testing.T) {
 	if closed != 0 {
 		t.Errorf("%d copies of the key are left", closed)
 	}
+	if err := ks.Keystore.(keys.Manager).Generate(keys.Mail, "platform-2", keys.KindAES256); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetPlatformKey(ctx, "platform-2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RewrapAll(ctx); err != nil || s.PlatformKeys().Waiting() != 0 {
+		t.Fatal(s.PlatformKeys(), err)
+	}
+	runtime.GC()
+	if n := key.copies(t); n != 0 {
+		t.Errorf("%d copies of the key are left by wrapping it anew", n)
+	}
 }

@@ -136,6 +136,7 @@ func (k AccountKey) Rewrap(ctx context.Context, ks Keystore, name string, id mai
 	if err != nil {
 		return AccountKey{}, err
 	}
+	defer p.Wipe()
 	raw, err := p.key.Bytes()
 	if err != nil {
 		return AccountKey{}, err
@@ -145,9 +146,11 @@ func (k AccountKey) Rewrap(ctx context.Context, ks Keystore, name string, id mai
 	if fresh.Wrapped, err = ks.Wrap(ctx, Mail, name, raw, accountAAD(id)); err != nil {
 		return AccountKey{}, fmt.Errorf("wrap the key of account %s: %w", id, err)
 	}
-	if _, err := fresh.Open(ctx, ks, id); err != nil {
+	again, err := fresh.Open(ctx, ks, id)
+	if err != nil {
 		return AccountKey{}, fmt.Errorf("the key of account %s, wrapped anew: %w", id, err)
 	}
+	again.Wipe()
 	return fresh, nil
 }
 
@@ -166,6 +169,7 @@ func (k AccountKey) Open(ctx context.Context, ks Keystore, id mail.AccountID) (*
 		return nil, mail.E(mail.Corrupt, "", fmt.Errorf("the key of account %s: %w", id, err))
 	}
 	if !bytes.Equal(priv.PublicKey().Bytes(), k.Public) {
+		(&PrivateKey{key: priv}).Wipe()
 		return nil, mail.E(mail.Corrupt, "", fmt.Errorf("the key of account %s is not the private half of its public one", id))
 	}
 	return &PrivateKey{id, priv}, nil
