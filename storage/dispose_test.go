@@ -283,6 +283,46 @@ func TestDisposeSealed(t *testing.T) {
 	checkClean(t, s)
 }
 
+// TestDisposeGoesPast: an account whose key cannot be opened, now or ever, keeps no other waiting. What is opened is opened for disposal, not as for its owner.
+func TestDisposeGoesPast(t *testing.T) {
+	ctx := context.Background()
+	ks := &hookedKeys{Manager: newKeys(t).(keys.Manager)}
+	s := mustOpen(t, Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: ks, HouseRate: -1, HouseEvery: -1})
+	defer func() { _ = s.Close() }()
+	list := []mail.AccountID{"a", "b", "c", "d", "e"}
+	for _, id := range list {
+		for i := range 3 {
+			if _, err := s.Deliver(ctx, Delivery{Bodies: []Body{body(testMessage(fmt.Sprint("m", i), "text"), NewEntry{Account: id})}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		expungeUIDs(t, s, id, imap.UIDSetNum(2))
+	}
+	lack := map[string]error{
+		"b": mail.E(mail.Corrupt, "", errors.New("test: damaged")), "c": keys.ErrTooMany, "d": mail.E(mail.NotFound, "", errors.New("test: no such key")),
+	}
+	ks.opens = func(ctx context.Context, account string) error {
+		if p := keys.Purpose(ctx); p == "" {
+			t.Errorf("the account %s is opened as for its owner", account)
+		}
+		return lack[account]
+	}
+	if r, err := s.Dispose(ctx); err != nil || r.Waiting != 3 || r.Epochs == 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	lack = nil
+	if r, err := s.Dispose(ctx); err != nil || r.Waiting != 0 || r.Epochs == 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	ks.opens = nil
+	for _, id := range list {
+		if got := subjects(t, s, id); !slices.Equal(got, []string{"m0", "m2"}) {
+			t.Errorf("%s: %v", id, got)
+		}
+	}
+	checkClean(t, s)
+}
+
 // TestDisposeSearch: a file of the search index has an epoch of its own, whose key goes with the file; no message is sealed under it.
 func TestDisposeSearch(t *testing.T) {
 	ctx := context.Background()

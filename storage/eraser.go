@@ -45,7 +45,7 @@ func (s *Store) eraseEpochs(ctx context.Context) error {
 	if r.Epochs > 0 {
 		s.o.Log.Info("epoch keys that open nothing any more were erased from the key vault", "epochs", r.Epochs)
 	}
-	if r.Waiting > 0 {
+	if r.soon {
 		h.erased = now.Add(eraseAgain - eraseEvery)
 	}
 	return err
@@ -91,12 +91,15 @@ func (s *Store) eraseUnused(ctx context.Context) (r DisposeReport, err error) {
 			return err
 		}
 		ids[record.number] = id
-		if err := s.reseal(ctx, id, record.number, &p); mail.KindOf(err) == mail.Unavailable && s.Ready() == nil && ctx.Err() == nil {
-			if r.Waiting++; r.Waiting == 1 {
-				s.o.Log.Warn("mail that was disposed of waits for its keys to be erased", "error", err)
+		if err := s.reseal(ctx, id, record.number, &p); err != nil {
+			if !s.concernsOne(ctx, err) {
+				return err
 			}
-		} else if err != nil {
-			return err
+			soon := mail.KindOf(err).Temporary()
+			if r.Waiting++; !soon || !r.soon {
+				s.o.Log.Warn("mail that was disposed of waits for its keys to be erased", "account", string(id), "error", err)
+			}
+			r.soon = r.soon || soon
 		}
 		list, err := s.unusedEpochs(ctx, s.vault.Epochs(id), record.number, &p)
 		if err == nil && len(list) > 0 {
@@ -109,21 +112,26 @@ func (s *Store) eraseUnused(ctx context.Context) (r DisposeReport, err error) {
 		return err
 	})
 	if err != nil {
-		return DisposeReport{Waiting: r.Waiting}, err
+		return DisposeReport{Waiting: r.Waiting, soon: r.soon}, err
 	}
 	if r.Epochs > 0 {
 		if err := s.flushLog(); err != nil { // what says that nothing needs them must not be lost
-			return DisposeReport{Waiting: r.Waiting}, err
+			return DisposeReport{Waiting: r.Waiting, soon: r.soon}, err
 		}
 		if err := s.vault.Erase(gone); err != nil {
 			if failed := s.vault.Failed(); failed != nil {
 				s.stop(failed)
 			}
-			return DisposeReport{Waiting: r.Waiting}, err
+			return DisposeReport{Waiting: r.Waiting, soon: r.soon}, err
 		}
 		s.forgetEpochs(gone)
 	}
 	return r, s.dropEpochRecords(ctx, ids)
+}
+
+// concernsOne says whether an error is of one account's keys or records, so that others can be gone on with.
+func (s *Store) concernsOne(ctx context.Context, err error) bool {
+	return ctx.Err() == nil && s.Ready() == nil && mail.KindOf(err) != mail.Full
 }
 
 // dropEpochRecords forgets what is known of epochs that are no more.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"cmmpd/internal/keys"
 	"cmmpd/internal/mail"
 )
 
@@ -22,12 +23,14 @@ const (
 	resealEpoch = 256  // secrets under one fresh epoch: so many must be sealed again at most when one of them is disposed of
 	resealAct   = 256  // secrets that are sealed again in one act
 	resealScan  = 4096 // records that are looked at in one act
+	resealOpens = 50   // accounts that are opened in a second
 )
 
 // DisposeReport says what Dispose did.
 type DisposeReport struct {
-	Epochs  int `json:"epochs"`  // keys that were erased
-	Waiting int `json:"waiting"` // accounts in which something waits, because their keys cannot be had now
+	Epochs  int  `json:"epochs"`  // keys that were erased
+	Waiting int  `json:"waiting"` // accounts in which something waits, because their keys cannot be had now, or something does not open
+	soon    bool // some of them may be had soon
 }
 
 // Dispose makes unreadable, for good, what was expunged and cannot be brought back any more: without it that happens once a day. It is done when Dispose
@@ -90,7 +93,10 @@ func (s *Store) reseal(ctx context.Context, id mail.AccountID, number uint32, p 
 	if len(w.tainted) == 0 {
 		return nil
 	}
-	if err := a.unlock(ctx); err != nil {
+	if err := p.spend(ctx, p.rate/resealOpens); err != nil { // those who log in need the keystore, too
+		return err
+	}
+	if err := a.unlock(keys.For(ctx, "disposal of mail")); err != nil {
 		return err
 	}
 	defer a.lock()

@@ -17,6 +17,7 @@ import (
 type hookedKeys struct {
 	keys.Manager
 	wrap, unwrap func(name string) error
+	opens        func(ctx context.Context, account string) error
 }
 
 func (h *hookedKeys) Wrap(ctx context.Context, slot keys.Slot, name string, plain, aad []byte) ([]byte, error) {
@@ -31,6 +32,11 @@ func (h *hookedKeys) Wrap(ctx context.Context, slot keys.Slot, name string, plai
 func (h *hookedKeys) Unwrap(ctx context.Context, slot keys.Slot, name string, sealed, aad []byte) ([]byte, error) {
 	if slot == keys.Mail && h.unwrap != nil {
 		if err := h.unwrap(name); err != nil {
+			return nil, err
+		}
+	}
+	if slot == keys.Mail && h.opens != nil {
+		if err := h.opens(ctx, keys.AccountOf(aad)); err != nil {
 			return nil, err
 		}
 	}
