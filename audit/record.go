@@ -68,7 +68,7 @@ func appendRecord(b []byte, r *Record) []byte {
 	when := func(name string, t time.Time) {
 		member(name)
 		b = append(b, '"')
-		b = t.AppendFormat(b, timeLayout)
+		b = appendStamp(b, t)
 		b = append(b, '"')
 	}
 	if r.Phase == phaseEnd {
@@ -211,9 +211,57 @@ func (c *cursor) when() (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	t, err := time.Parse(timeLayout, s)
-	if err != nil {
+	t, ok := parseStamp(s)
+	if !ok {
 		return time.Time{}, errors.New("bad time")
 	}
 	return t, nil
+}
+
+// parseStamp reads what appendStamp writes, and a little more: a day that no month has
+// becomes another one, which the comparison of decodeRecord then judges.
+func parseStamp(s string) (time.Time, bool) {
+	if len(s) != len(timeLayout) {
+		return time.Time{}, false
+	}
+	var n [7]int
+	field := 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case timeLayout[i] >= '0' && timeLayout[i] <= '9':
+			if c < '0' || c > '9' {
+				return time.Time{}, false
+			}
+			n[field] = 10*n[field] + int(c-'0')
+		case c != timeLayout[i]:
+			return time.Time{}, false
+		default:
+			field++
+		}
+	}
+	return time.Date(n[0], time.Month(n[1]), n[2], n[3], n[4], n[5], n[6], time.UTC), true
+}
+
+// appendStamp appends t, which stamp gave, in timeLayout.
+func appendStamp(b []byte, t time.Time) []byte {
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	digits := func(n, width int) {
+		at := len(b)
+		for range width {
+			b = append(b, '0')
+		}
+		for i := at + width - 1; n > 0 && i >= at; i-- {
+			b[i] = byte('0' + n%10)
+			n /= 10
+		}
+	}
+	for _, part := range [...]struct {
+		n, width int
+		end      byte
+	}{{year, 4, '-'}, {int(month), 2, '-'}, {day, 2, 'T'}, {hour, 2, ':'}, {minute, 2, ':'}, {second, 2, '.'}, {t.Nanosecond(), 9, 'Z'}} {
+		digits(part.n, part.width)
+		b = append(b, part.end)
+	}
+	return b
 }

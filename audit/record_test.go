@@ -290,3 +290,27 @@ func FuzzSyslog(f *testing.F) {
 		}
 	})
 }
+
+// The way in which times are written and read is that of the time package.
+func TestStamps(t *testing.T) {
+	for _, s := range []string{
+		"2026-11-22T10:00:00.123456789Z", "0000-01-01T00:00:00.000000000Z", "9999-12-31T23:59:59.999999999Z", "2024-02-29T12:34:56.000000001Z", "1969-12-31T23:59:59.100000000Z",
+	} {
+		want, err := time.Parse(timeLayout, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, ok := parseStamp(s)
+		if !ok || !got.Equal(want) || string(appendStamp(nil, got)) != s || got.Format(timeLayout) != s {
+			t.Errorf("%s: %v, %v, %s", s, got, ok, appendStamp(nil, got))
+		}
+	}
+	for _, s := range []string{
+		"", "2026-11-22T10:00:00Z", "2026-11-22T10:00:00.12345678xZ", "2026-11-22t10:00:00.123456789Z", "2026-11-22T10:00:00.123456789+", "2023-02-29T12:34:56.000000001Z",
+		"2026-13-01T10:00:00.123456789Z", "2026-11-22T24:00:00.123456789Z", "2026-11-22T10:00:60.123456789Z", "-026-11-22T10:00:00.123456789Z",
+	} {
+		if got, ok := parseStamp(s); ok && string(appendStamp(nil, got)) == s {
+			t.Errorf("%s is taken for %v", s, got)
+		}
+	}
+}

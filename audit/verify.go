@@ -3,8 +3,11 @@ package audit
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"runtime"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -98,6 +101,7 @@ func verifySource(ctx context.Context, src source, key note.Verifier, pubkey []b
 		return nil, err
 	}
 	src.release()
+	v.freed = true
 	r := &Report{Origin: key.Name(), Records: v.tree.N, Root: v.tree.Hash.String(), Since: -1, Cosigned: -1, FirstStep: -1}
 	known := d.Witnesses
 	v.each = func(rec *Record, _ []byte) error {
@@ -157,7 +161,9 @@ type verifier struct {
 	tail tail
 	each func(r *Record, raw []byte) error // called for every good record, in order; raw is not kept
 
-	scratch []byte
+	scratch  []byte
+	leafText []byte
+	freed    bool // src was released: it may be read by several at once
 	// Of store.openTail:
 	last  time.Time // of the last record
 	group int64     // how many records one commit adds at most
@@ -265,6 +271,9 @@ func (v *verifier) check(ctx context.Context, from int64) error {
 // checkBelow checks the full tiles that hashes, the items of a level from first on,
 // stand for.
 func (v *verifier) checkBelow(ctx context.Context, level int, first int64, hashes []byte, from int64) error {
+	if level == 1 && from == 0 && v.freed {
+		return v.checkLeaves(ctx, first, hashes)
+	}
 	for i := range len(hashes) / tlog.HashSize {
 		if err := ctx.Err(); err != nil {
 			return mail.E(mail.Unavailable, "", err)
@@ -301,6 +310,70 @@ func (v *verifier) checkFullBundle(n int64, hashes []byte) error {
 	return v.checkBundle(n, bundle, hashes, tileName(tlog.Tile{H: tileHeight, L: 0, N: n, W: tileWidth}))
 }
 
+// leaf is what checking one full tile of level 0 and its bundle gave: its good records, and
+// then perhaps an error.
+type leaf struct {
+	records []Record
+	raw     [][]byte
+	err     error
+}
+
+// checkLeaves checks the full tiles of level 0 that hashes stand for, and their bundles, side
+// by side, and hands the records on in their order.
+func (v *verifier) checkLeaves(ctx context.Context, first int64, hashes []byte) error {
+	var working sync.WaitGroup
+	defer working.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ahead := make(chan chan leaf, 2*runtime.GOMAXPROCS(0))
+	working.Go(func() {
+		defer close(ahead)
+		for i := range len(hashes) / tlog.HashSize {
+			c := make(chan leaf, 1)
+			select {
+			case ahead <- c:
+			case <-ctx.Done():
+				return
+			}
+			working.Go(func() { c <- v.leaf(first+int64(i), hashes[i*tlog.HashSize:][:tlog.HashSize]) })
+		}
+	})
+	for c := range ahead {
+		l := <-c
+		for i := range l.records {
+			if err := v.each(&l.records[i], l.raw[i]); err != nil {
+				return err
+			}
+		}
+		if l.err != nil {
+			return l.err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return mail.E(mail.Unavailable, "", err)
+	}
+	return nil
+}
+
+// leaf checks one full tile of level 0 and its bundle.
+func (v *verifier) leaf(n int64, hash []byte) (l leaf) {
+	t := tlog.Tile{H: tileHeight, L: 0, N: n, W: tileWidth}
+	data, err := v.readTile(t)
+	if err != nil {
+		return leaf{err: err}
+	}
+	if h := tileHash(data); !bytes.Equal(h[:], hash) {
+		return leaf{err: faultAt(tileName(t), "is not what the checkpoint covers")}
+	}
+	one := &verifier{src: v.src, each: func(r *Record, raw []byte) error {
+		l.records, l.raw = append(l.records, *r), append(l.raw, raw)
+		return nil
+	}}
+	l.records, l.raw = make([]Record, 0, tileWidth), make([][]byte, 0, tileWidth)
+	l.err = one.checkFullBundle(n, data)
+	return l
+}
+
 // checkBundle checks the records of bundle n against their hashes.
 func (v *verifier) checkBundle(n int64, bundle, hashes []byte, hashFile string) error {
 	width := len(hashes) / tlog.HashSize
@@ -313,7 +386,8 @@ func (v *verifier) checkBundle(n int64, bundle, hashes []byte, hashFile string) 
 			return &Fault{name, seq, "the file ends within this record"}
 		}
 		rest = more
-		if h := tlog.RecordHash(raw); !bytes.Equal(h[:], hashes[i*tlog.HashSize:][:tlog.HashSize]) {
+		v.leafText = append(append(v.leafText[:0], 0), raw...) // RFC 6962, section 2.1
+		if h := sha256.Sum256(v.leafText); !bytes.Equal(h[:], hashes[i*tlog.HashSize:][:tlog.HashSize]) {
 			return &Fault{name, seq, "is not the record whose hash " + hashFile + " holds"}
 		}
 		rec, scratch, err := decodeRecord(raw, v.scratch)

@@ -586,3 +586,30 @@ func TestWitnessKeepsACopy(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// One cosignature of a grown log: the proof, the request over TLS, what the witness makes
+// durable, its answer checked.
+func BenchmarkWitness(b *testing.B) {
+	o := Options{Origin: testOrigin}
+	l, _ := newLog(b, o)
+	fill(b, l, 10000)
+	tw := newWitness(b, "w1", func(o *WitnessOptions) { o.Now = time.Now })
+	server := httptest.NewTLSServer(tw.Witness)
+	defer server.Close()
+	u, _ := url.Parse(server.URL)
+	p := &peer{WitnessPeer: WitnessPeer{URL: u, Key: tw.Key(), Client: server.Client()}, log: l, has: -1}
+	for b.Loop() {
+		b.StopTimer()
+		mustRecord(b, l, 1)
+		now := snapshot{l.last, l.tail}
+		b.StartTimer()
+		if _, err := p.ask(b.Context(), now); err != nil {
+			b.Fatal(err)
+		}
+	}
+	proof, err := l.tail.proof(b.Context(), l.size-1, l.readTile)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(len((&addRequest{l.size - 1, proof, l.last}).encode())), "B/request")
+}
