@@ -128,7 +128,7 @@ func (s *Store) CoverAccount(ctx context.Context, id mail.AccountID) error {
 	if err != nil {
 		return err
 	}
-	secret, err := k.Secret(ctx, s.o.Keys, id)
+	secret, err := k.Secret(keys.For(ctx, "escrow"), s.o.Keys, id)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -196,7 +197,24 @@ func (p *platform) backUpVault(ctx context.Context, b *backup.Writer) error {
 	if err == nil && p.store.HasEscrow() {
 		err = b.Put(entryStore+storage.EscrowFile, func(w io.Writer) error { return p.store.BackupEscrow(ctx, w) })
 	}
+	if err == nil {
+		err = p.backUpRequests(b)
+	}
 	return err
+}
+
+// backUpRequests adds what was asked of the officers, sealed as it is: owners are to be told of what was opened.
+func (p *platform) backUpRequests(b *backup.Writer) error {
+	data, err := os.ReadFile(filepath.Join(p.cfg.Store.Path, casesFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return b.Put(entryStore+casesFile, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
 }
 
 // closeIf ends the backup only if all is in it.
