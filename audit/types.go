@@ -49,6 +49,7 @@ const (
 	EscrowNotice  = "escrow.notice"  // the owner was told
 
 	// Recorded or counted: Note.
+	AdminRefused  = "admin.refused" // somebody who proved who they are asked for what their roles do not allow
 	ServerStart   = "server.start"
 	ServerStop    = "server.stop"
 	StoreOpen     = "store.open"
@@ -75,7 +76,7 @@ func ClassOf(typ string) Class {
 		EscrowStatus, EscrowCover, EscrowRequest, EscrowList, EscrowShare, EscrowApprove, EscrowRefuse, EscrowClose, EscrowExport, EscrowRecover,
 		EscrowNotice:
 		return Must
-	case ServerStart, ServerStop, StoreOpen, AuthLogin, MailRefused, MailSealed, MailPassed, MailUntold, KeystoreState, KeyUnwrap, AuditGap, AuditWitness, ClockBack:
+	case AdminRefused, ServerStart, ServerStop, StoreOpen, AuthLogin, MailRefused, MailSealed, MailPassed, MailUntold, KeystoreState, KeyUnwrap, AuditGap, AuditWitness, ClockBack:
 		return Count
 	}
 	return Unknown

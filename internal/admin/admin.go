@@ -182,6 +182,7 @@ func (s *Service) authorize(ctx context.Context, who Caller, roles ...string) (a
 		return "", err
 	}
 	if !slices.ContainsFunc(roles, p.HasRole) {
+		s.o.Audit.Note(audit.Event{Type: audit.AdminRefused, Actor: p.UID, Client: "socket, " + who.System, Outcome: mail.Denied.String(), Detail: map[string]string{"roles": strings.Join(roles, " ")}})
 		return "", mail.E(mail.Denied, p.UID+" does not have the role "+strings.Join(roles, " or "), nil)
 	}
 	return p.UID, nil

@@ -101,6 +101,9 @@ func TestForgetNames(t *testing.T) {
 	if n, err := f.ForgetNames(t.Context(), auditor, byValue); n != 3 || err != nil || len(asked) != 1 {
 		t.Errorf("%d, %v", n, err)
 	}
+	if refused := f.records(t, audit.AdminRefused); len(refused) != 1 || !strings.Contains(refused[0], `"actor":"admin"`) || !strings.Contains(refused[0], `"outcome":"denied"`) {
+		t.Errorf("who was refused: %q", refused)
+	}
 	lines := f.records(t, audit.AuditForget)
 	if len(lines) != 2 || !strings.Contains(lines[0], `"actor":"auditor"`) || !strings.Contains(lines[1], `"erased":"3"`) || strings.Contains(strings.Join(lines, ""), "bob") {
 		t.Errorf("%q", lines)
