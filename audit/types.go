@@ -22,6 +22,7 @@ const (
 	AuditExport     = "audit.export"
 	AuditForget     = "audit.forget"   // personal data was erased beside the log
 	KeystoreUse     = "keystore.use"   // a privileged key was used outside ordinary mail flow
+	KeyAct          = "key.act"        // something was done to keys, or is about to be, by keyd's journal
 	KeyRotate       = "key.rotate"     // accounts' keys are to be wrapped by another platform key
 	AccountOpen     = "account.open"   // an account was opened for somebody who is not its owner
 	ConfigChange    = "config.change"  // the configuration in force differs from that of the last start
@@ -70,7 +71,7 @@ const (
 // ClassOf is the class of an event type.
 func ClassOf(typ string) Class {
 	switch typ {
-	case DirectoryImport, DirectoryExport, StoreCheck, StoreCompact, StoreBackup, StoreRestore, AuditExport, AuditForget, KeystoreUse, KeyImport, KeyRotate,
+	case DirectoryImport, DirectoryExport, StoreCheck, StoreCompact, StoreBackup, StoreRestore, AuditExport, AuditForget, KeystoreUse, KeyImport, KeyAct, KeyRotate,
 		AccountOpen, ConfigChange, ApprovalGive, LabelLower, RecordsSearch, RecordsDispose,
 		QueueList, QueueHold, QueueRelease, QueueRetry, QueueRemove,
 		EscrowStatus, EscrowCover, EscrowRequest, EscrowList, EscrowShare, EscrowApprove, EscrowRefuse, EscrowClose, EscrowExport, EscrowRecover,

@@ -224,7 +224,7 @@ const (
 // defaultConfig holds the defaults that configs/cmmpd.toml names.
 func defaultConfig() *config {
 	var c config
-	c.Keystore.Kind, c.Keystore.Unwraps = fileKeystore, defaultUnwraps
+	c.Keystore.Kind, c.Keystore.Unwraps, c.Keystore.Acts = fileKeystore, defaultUnwraps, "key-acts"
 	c.Directory = defaultDirectory()
 	c.Server.Socket = "cmmpd.sock"
 	c.Audit = defaultAudit()

@@ -28,6 +28,7 @@ import (
 // keydConfig is the configuration of cmmpd keyd. configs/keyd.toml explains every key.
 type keydConfig struct {
 	Socket    string     `toml:"socket"`
+	Journal   string     `toml:"journal"`
 	Group     string     `toml:"group"`
 	Clients   []string   `toml:"clients"`
 	Operators []string   `toml:"operators"`
@@ -54,12 +55,13 @@ type keydToken struct {
 const credential = "credential:"
 
 func loadKeydConfig(path string) (*keydConfig, error) {
-	c := keydConfig{Operators: []string{"root"}, Deadline: duration(10 * time.Second), Unwraps: 100}
+	c := keydConfig{Journal: "keyd.journal", Operators: []string{"root"}, Deadline: duration(10 * time.Second), Unwraps: 100}
 	f, err := readTOML(path, &c)
 	if err != nil {
 		return nil, err
 	}
 	f.resolve("socket", &c.Socket)
+	f.resolve("journal", &c.Journal)
 	c.group = -1
 	if c.Group != "" {
 		if g, err := user.LookupGroup(c.Group); err != nil {
@@ -159,12 +161,17 @@ func runKeyd(ctx context.Context, cfg *keydConfig, ask bool, log *slog.Logger) (
 	if err != nil {
 		return err
 	}
+	journal, err := keys.OpenJournal(cfg.Journal)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, journal.Close()) }()
 	ln, err := keyd.Listen(ctx, cfg.Socket, cfg.group)
 	if err != nil {
 		return err
 	}
 	s := keyd.NewServer(keyd.Options{
-		Slots: slots, Clients: cfg.clients, Operators: cfg.operators, Deadline: time.Duration(cfg.Deadline), Unwraps: cfg.Unwraps, Log: log,
+		Slots: slots, Clients: cfg.clients, Operators: cfg.operators, Deadline: time.Duration(cfg.Deadline), Unwraps: cfg.Unwraps, Journal: journal, Log: log,
 		Hung: func(what string) {
 			// The library cannot be interrupted: the service manager starts us again, which is the way out.
 			log.Error("the token's library does not come back; ending", "in", what)

@@ -18,6 +18,7 @@ import (
 type keystoreConfig struct {
 	slotConfig
 	Unwraps int            `toml:"unwraps-per-second"` // of files; keyd has its own
+	Acts    string         `toml:"acts"`               // how much of keyd's journals is in the audit log
 	Mail    mailSlotConfig `toml:"mail"`               // what differs for the mail slot
 }
 
@@ -44,6 +45,7 @@ const (
 
 func (c *keystoreConfig) check(f *tomlFile) {
 	c.slotConfig.check(f, "keystore")
+	f.resolve("keystore.acts", &c.Acts)
 	if c.Mail.Kind == "" {
 		if c.Mail.Path != "" || c.Mail.Socket != "" {
 			f.bad("keystore.mail.kind", "must be set where path or socket is")
@@ -239,6 +241,8 @@ func (p *platform) watchKeystore(ctx context.Context) {
 			slots = append(slots, slot)
 		}
 	}
+	acts := &keyActs{path: p.cfg.Keystore.Acts, audit: p.audit}
+	told := ""
 	was := make(map[keys.Slot]keyd.State)
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -254,6 +258,14 @@ func (p *platform) watchKeystore(ctx context.Context) {
 			p.log.Info("keystore", "slot", string(slot), "state", st.State.String(), "token", st.Token, "reason", st.Reason)
 			p.audit.Note(audit.Event{Type: audit.KeystoreState, Subject: string(slot), Outcome: st.State.String(), Detail: map[string]string{"token": st.Token}})
 		}
+		words := ""
+		if err := p.recordActs(ctx, acts); err != nil && ctx.Err() == nil {
+			words = err.Error()
+		}
+		if words != told && words != "" {
+			p.log.Error("what was done to keys is not in the audit log yet", "error", words)
+		}
+		told = words
 		select {
 		case <-ctx.Done():
 			return

@@ -277,7 +277,6 @@ func (d *daemon) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	d.ending.Store(true)
-	defer d.stop()
 	done := make(chan error, 6)
 	stops := []func(context.Context) error{d.smtp.Shutdown, d.imap.Shutdown, d.queue.Shutdown, d.health.Shutdown}
 	if d.embedded != nil {
@@ -295,5 +294,6 @@ func (d *daemon) shutdown() error {
 		}
 	}
 	d.outlets.end()
+	d.stop()
 	return d.close()
 }

@@ -234,6 +234,14 @@ func TestTokens(t *testing.T) {
 	if got := s.opened(); !strings.Contains(got, "words") {
 		t.Errorf("bob reads %q", got)
 	}
+	for _, want := range []string{ // the last while no daemon ran
+		`"op":"unseal"`, `"op":"seal"`, `"op":"set PIN"`, `"detail":"share 3"`, `"actor":"uid ` + fmt.Sprint(os.Getuid()), `"service/gateway/works.gov.example"`, `"service/tls"`,
+	} {
+		k.eventually(want+" is on record", func() bool {
+			log := s.must("", program, "audit", "export", "--config", s.path("cmmpd.toml"))
+			return strings.Contains(log, `"key.act"`) && strings.Contains(log, want)
+		})
+	}
 }
 
 // serverKeyInToken makes the server's key in the token, and has the installation's authority certify it.

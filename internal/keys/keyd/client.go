@@ -2,6 +2,7 @@ package keyd
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -89,7 +90,7 @@ func (c *Client) call(ctx context.Context, r request) ([]byte, error) {
 		return nil, err
 	}
 	timeout := c.timeout
-	if r.op >= opGenerate {
+	if r.op.ofOperator() {
 		timeout = generateTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -101,7 +102,7 @@ func (c *Client) call(ctx context.Context, r request) ([]byte, error) {
 		return nil, mail.E(mail.Busy, "", fmt.Errorf("keyd: too many requests at once: %w", ctx.Err()))
 	}
 	answer, stale, err := c.try(ctx, frame, false)
-	if stale && r.op < opGenerate {
+	if stale && !r.op.ofOperator() {
 		answer, _, err = c.try(ctx, frame, true)
 	}
 	clear(frame)
@@ -169,6 +170,19 @@ func (c *Client) Share(ctx context.Context, slot keys.Slot, share string) (have,
 		return 0, 0, err
 	}
 	return int(data[0]), int(data[1]), nil
+}
+
+// Acts is what was done to keys after a mark, some of it, and the mark after that; none if there is no more. The error has keys.ErrJournal in its chain
+// if keyd's journal does not go on from there.
+func (c *Client) Acts(ctx context.Context, from keys.Mark) ([]keys.Act, keys.Mark, error) {
+	data, err := c.call(ctx, request{op: opActs, data: binary.BigEndian.AppendUint64(nil, from.Seq)})
+	if mail.KindOf(err) == mail.Corrupt && err != nil {
+		err = errors.Join(keys.ErrJournal, err)
+	}
+	if err != nil {
+		return nil, from, err
+	}
+	return keys.ParseActs(data, from)
 }
 
 // SetPIN changes the PIN of a slot's token, which must be open. Without the old one, officers must have brought enough shares of it.

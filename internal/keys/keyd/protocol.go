@@ -43,11 +43,12 @@ const (
 	opSeal     op = 13
 	opShare    op = 14 // data: an officer's share; the answer: how many there are, how many are needed
 	opSetPIN   op = 15 // data: the PIN; extra: the new one
+	opActs     op = 16 // data: how many entries of the journal are known, u64; the answer: lines after them
 )
 
 var opNames = [...]string{
 	opStatus: "status", opList: "list", opPublic: "public", opSign: "sign", opDecrypt: "decrypt", opAgree: "agree", opWrap: "wrap", opUnwrap: "unwrap",
-	opDerive: "derive", opGenerate: "generate", opRetire: "retire", opUnseal: "unseal", opSeal: "seal", opShare: "share", opSetPIN: "set PIN",
+	opDerive: "derive", opGenerate: "generate", opRetire: "retire", opUnseal: "unseal", opSeal: "seal", opShare: "share", opSetPIN: "set PIN", opActs: "acts",
 }
 
 func (o op) String() string {
@@ -68,6 +69,9 @@ const (
 	OAEP    Scheme = 3 // RSAES-OAEP
 	schemes        = 4
 )
+
+// ofOperator says whether only an operator may ask for it; it is an act that the journal keeps.
+func (o op) ofOperator() bool { return o >= opGenerate && o != opActs }
 
 // request is one frame to keyd.
 type request struct {

@@ -3,12 +3,15 @@ package keyd
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os/user"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -71,6 +74,8 @@ type Options struct {
 	Hung func(what string)
 	// Unwraps is how many account keys may be unwrapped in a second, with bursts of ten seconds' worth; 0: any.
 	Unwraps int
+	// Journal keeps what operators do; nil: nobody does.
+	Journal *keys.Journal
 	Log     *slog.Logger
 	Now     func() time.Time
 }
@@ -116,7 +121,9 @@ func NewServer(o Options) *Server {
 			o.Log.Warn("slot is sealed", "slot", string(name), "token", slot.Token.Label())
 			continue
 		}
-		err := s.guard("log in", o.Deadline, func() error { return st.logIn(slot.PIN) })
+		err := s.journaled(keys.Act{Op: opUnseal.String(), Slot: name, Who: "keyd, with the PIN of its configuration"}, func() error {
+			return s.guard("log in", o.Deadline, func() error { return st.logIn(slot.PIN) })
+		})
 		clear(slot.PIN)
 		if err != nil {
 			st.mu.Lock()
@@ -390,7 +397,7 @@ func peer(conn *net.UnixConn) (uint32, error) {
 // answer does what is asked.
 func (s *Server) answer(uid uint32, r *request) ([]byte, error) {
 	operator := slices.Contains(s.o.Operators, uid)
-	if r.op >= opGenerate && !operator {
+	if r.op.ofOperator() && !operator {
 		s.o.Log.Warn("refused: only an operator may do this", "op", r.op.String(), "uid", uid)
 		return nil, mail.E(mail.Denied, "", fmt.Errorf("%s: only an operator of keyd may do this, not uid %d", r.op, uid))
 	}
@@ -406,6 +413,9 @@ func (s *Server) answer(uid uint32, r *request) ([]byte, error) {
 		})
 		return encodeStatus(status)
 	}
+	if r.op == opActs {
+		return s.acts(r.data)
+	}
 	if st == nil {
 		return nil, mail.E(mail.NotFound, "", fmt.Errorf("keyd has no slot %q", string(r.slot)))
 	}
@@ -414,14 +424,62 @@ func (s *Server) answer(uid uint32, r *request) ([]byte, error) {
 		within *= 12
 	}
 	var data []byte
-	err := s.guard(r.op.String(), within, func() (err error) {
-		data, err = s.act(st, r)
-		return err
-	})
-	if r.op >= opGenerate {
-		s.o.Log.Info("operator", "op", r.op.String(), "slot", string(r.slot), "key", r.name, "uid", uid, "err", err)
+	do := func() error {
+		return s.guard(r.op.String(), within, func() (err error) {
+			data, err = s.act(st, r)
+			return err
+		})
 	}
+	if !r.op.ofOperator() {
+		err := do()
+		return data, err
+	}
+	a := keys.Act{Op: r.op.String(), Slot: r.slot, Key: r.name, Who: userName(uid)}
+	switch r.op {
+	case opGenerate:
+		a.Detail = string(r.data[:min(len(r.data), 40)])
+	case opShare:
+		if share, err := shares.ParseShare(string(r.data)); err == nil {
+			a.Detail = fmt.Sprintf("share %d", share.Number)
+		}
+	}
+	err := s.journaled(a, do)
+	s.o.Log.Info("operator", "op", r.op.String(), "slot", string(r.slot), "key", r.name, "uid", uid, "err", err)
 	return data, err
+}
+
+// userName is a user as the journal names them.
+func userName(uid uint32) string {
+	name := fmt.Sprintf("uid %d", uid)
+	if u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10)); err == nil {
+		name += " (" + u.Username + ")"
+	}
+	return name
+}
+
+// journaled does what is on record before and after. What hangs has no outcome there: keyd ends.
+func (s *Server) journaled(a keys.Act, do func() error) error {
+	if s.o.Journal == nil {
+		return do()
+	}
+	a.Time = s.o.Now()
+	a, err := s.o.Journal.Begin(a)
+	if err != nil {
+		return err
+	}
+	err = do()
+	if jerr := s.o.Journal.End(a, s.o.Now(), err); jerr != nil {
+		return errors.Join(jerr, err)
+	}
+	return err
+}
+
+// acts is some of the journal.
+func (s *Server) acts(data []byte) ([]byte, error) {
+	if s.o.Journal == nil || len(data) != 8 {
+		return nil, mail.E(mail.Invalid, "", errors.New("keyd keeps no journal, or that is no place in it"))
+	}
+	return s.o.Journal.Since(binary.BigEndian.Uint64(data), maxFrame/2)
 }
 
 // act does what may hang.
