@@ -318,9 +318,7 @@ func (s *Store) show(batch []*commit) error {
 			return err
 		}
 		for i, a := range c.made {
-			a.keyMu.Lock()
-			a.number = c.number[i]
-			a.keyMu.Unlock()
+			a.number.Store(c.number[i])
 		}
 		for _, e := range c.events {
 			s.update(e)

@@ -33,8 +33,9 @@ type account struct {
 	// in the order of their IDs.
 	mu sync.RWMutex
 
-	keyMu   sync.Mutex // guards what follows; may be held during a flush of the vault
-	number  uint32     // 0: not known to exist
+	number atomic.Uint32 // 0: not known to exist
+
+	keyMu   sync.Mutex // guards what follows; may be held during a flush of the vault, and while the keystore opens the account: no act waits for it
 	key     *keys.AccountKey
 	epoch   *epoch            // for new secrets
 	earlier map[uint32]*epoch // those before it under which somebody has sealed something that is not in the index yet
@@ -203,18 +204,12 @@ func (a *account) loadNumber() error {
 		return err
 	}
 	a.kept.Store(r.kept)
-	a.keyMu.Lock()
-	a.number = r.number
-	a.keyMu.Unlock()
+	a.number.Store(r.number)
 	return nil
 }
 
 // no is the account's number, 0 if it does not exist.
-func (a *account) no() uint32 {
-	a.keyMu.Lock()
-	defer a.keyMu.Unlock()
-	return a.number
-}
+func (a *account) no() uint32 { return a.number.Load() }
 
 // sealing returns the epoch key for n new secrets; done must follow when they are in the index, or are not going to be. Where they are kept must
 // be known to unusedEpochs. If the key must be made, it is durable in the vault on return, and so is the account's key pair.

@@ -44,12 +44,12 @@ func (s *Store) eraseAccountKeys(a *account) error {
 	if a.handles > 0 || len(a.earlier) > 0 || a.epoch != nil && a.epoch.users > 0 || busy {
 		return mail.E(mail.Busy, "the account is in use, or a backup is being made; try again", nil)
 	}
-	names, err := s.o.FS.List(s.searchPath(a.number))
+	names, err := s.o.FS.List(s.searchPath(a.no()))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, name := range names {
-		if err := s.o.FS.Remove(filepath.Join(s.searchPath(a.number), name)); err != nil {
+		if err := s.o.FS.Remove(filepath.Join(s.searchPath(a.no()), name)); err != nil {
 			return err
 		}
 	}
