@@ -269,16 +269,30 @@ func (a *account) ensureKey(ctx context.Context) error {
 		return err
 	}
 	for !ok {
-		if k, err = keys.NewAccountKey(ctx, s.o.Keys, s.vault.Platform(), a.id, func(secret []byte) error { return s.keep(a.id, secret) }); err != nil {
+		if k, err = s.makeKey(ctx, a.id); err != nil && !errors.Is(err, keys.ErrPlatformChanged) {
 			return err
 		}
-		err := s.vault.PutAccount(a.id, k)
-		if ok = err == nil; !ok && !errors.Is(err, keys.ErrPlatformChanged) {
-			return s.vaultFailed(err)
-		}
+		ok = err == nil
 	}
 	a.key = &k
 	return nil
+}
+
+// makeKey makes an account's key pair.
+func (s *Store) makeKey(ctx context.Context, id mail.AccountID) (keys.AccountKey, error) {
+	kept := false
+	k, err := keys.NewAccountKey(ctx, s.o.Keys, s.vault.Platform(), id, func(secret []byte) error {
+		s.escrowing.RLock()
+		kept = true
+		return s.keep(id, secret)
+	})
+	if kept {
+		defer s.escrowing.RUnlock()
+	}
+	if err == nil {
+		err = s.vaultFailed(s.vault.PutAccount(id, k))
+	}
+	return k, err
 }
 
 // unlock takes a handle: the private key stays in memory until the last lock.

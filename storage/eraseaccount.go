@@ -53,6 +53,8 @@ func (s *Store) eraseAccountKeys(a *account) error {
 			return err
 		}
 	}
+	s.escrowing.Lock()
+	defer s.escrowing.Unlock()
 	if err := s.eraseEscrow(a.id); err != nil { // first: what is left to officers would open the old mail
 		return err
 	}

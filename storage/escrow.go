@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -133,6 +134,15 @@ func (s *Store) CoverAccount(ctx context.Context, id mail.AccountID) error {
 		return err
 	}
 	defer clear(secret)
+	s.escrowing.RLock()
+	defer s.escrowing.RUnlock()
+	now, err := s.accountKey(id)
+	if err == nil && !bytes.Equal(now.Public, k.Public) {
+		err = mail.E(mail.Busy, "the account has got other keys meanwhile", nil)
+	}
+	if err != nil {
+		return err
+	}
 	return s.keep(id, secret)
 }
 
@@ -142,6 +152,8 @@ func (s *Store) TidyEscrow() error {
 	if s.escrow == nil {
 		return nil
 	}
+	s.escrowing.Lock()
+	defer s.escrowing.Unlock()
 	have := make(map[mail.AccountID]bool)
 	for _, id := range s.vault.Accounts() {
 		have[id] = true

@@ -292,3 +292,68 @@ func TestEraseEscrow(t *testing.T) {
 	}
 	checkClean(t, s)
 }
+
+// erasing is a keystore that calls a function once after it has opened an account.
+type erasing struct {
+	keys.Keystore
+	then func()
+}
+
+func (k *erasing) Unwrap(ctx context.Context, slot keys.Slot, name string, sealed, aad []byte) ([]byte, error) {
+	b, err := k.Keystore.Unwrap(ctx, slot, name, sealed, aad)
+	if then := k.then; then != nil {
+		k.then = nil
+		then()
+	}
+	return b, err
+}
+
+// TestEscrowErasedMeanwhile: a key that was erased while it was about to be covered is not in escrow afterwards.
+func TestEscrowErasedMeanwhile(t *testing.T) {
+	ks := &erasing{Keystore: newKeys(t)}
+	s := mustOpen(t, Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: ks, HouseEvery: -1, Escrow: inTheClear(t, 2, "secoff1", "secoff2")})
+	defer func() { _ = s.Close() }()
+	deliverTo(t, s, alice, "one")
+	old := secretOf(t, s, alice)
+	ks.then = func() {
+		if err := s.EraseAccount(t.Context(), alice); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := s.CoverAccount(t.Context(), alice); err == nil {
+		t.Error("covered")
+	}
+	if e, err := s.Escrow(alice); err == nil && bytes.Equal(secretOf(t, s, alice), old) {
+		t.Errorf("the key that was erased is in escrow: %v", e.Account)
+	}
+}
+
+// TestEscrowTidyMeanwhile: accounts that are made while what former officers had is removed are covered.
+func TestEscrowTidyMeanwhile(t *testing.T) {
+	s := mustOpen(t, Options{Dir: filepath.Join(t.TempDir(), "store"), Keys: newKeys(t), HouseEvery: -1, Escrow: inTheClear(t, 2, "secoff1", "secoff2")})
+	defer func() { _ = s.Close() }()
+	made := make(chan error)
+	go func() {
+		var err error
+		for i := 0; i < 60 && err == nil; i++ {
+			err = s.EnsureAccount(context.Background(), accountNo(i), "")
+		}
+		made <- err
+	}()
+	for more := true; more; {
+		select {
+		case err := <-made:
+			if err != nil {
+				t.Error(err)
+			}
+			more = false
+		default:
+			if err := s.TidyEscrow(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if list, err := s.Uncovered(); err != nil || len(list) > 0 {
+		t.Errorf("%d accounts are not covered, %v", len(list), err)
+	}
+}

@@ -152,10 +152,15 @@ type Store struct {
 	lock   *durable.Lock
 	vault  *keys.Vault
 	escrow *escrow.File // nil: there is none, nor officers
-	index  engine.Engine
-	kv     *engine.Behind
-	log    *blob.Log // appended to and flushed under writing
-	boot   uint64    // counts the openings in which something was changed
+
+	// escrowing is held from when a key is put into escrow until it is in the vault, and exclusively while what is in escrow of accounts that are not
+	// in the vault is removed, or an account's key from both.
+	escrowing sync.RWMutex
+
+	index engine.Engine
+	kv    *engine.Behind
+	log   *blob.Log // appended to and flushed under writing
+	boot  uint64    // counts the openings in which something was changed
 
 	bodyNext atomic.Uint64 // the EMAILID given last
 	shown    atomic.Uint64 // how many batches of commits are written
