@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -159,14 +160,21 @@ func escrowList(args []string) error {
 		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "REQUEST\tCASE\tACCOUNT\tBY\tFROM\tTO\tSTATE\tAPPROVED\tOPENED\tREASON")
+	fmt.Fprintln(w, "REQUEST\tCASE\tACCOUNT\tBY\tFROM\tTO\tSTATE\tAPPROVED\tOPENED\tTOLD FROM\tEXPORT TO\tREASON")
 	for _, v := range list {
 		account := v.Account
 		if v.All() {
 			account = "all"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d/%d %s\t%d\t%s\n", v.ID, v.Case, account, v.Requester, v.From.Format(time.RFC3339), v.To.Format(time.RFC3339),
-			v.State, len(v.Approved), v.Threshold, strings.Join(v.Approved, ","), len(v.Openings), v.Reason)
+		told, cert := "at once", "-"
+		if !v.NoNoticeUntil.IsZero() {
+			told = v.NoNoticeUntil.Format(time.RFC3339)
+		}
+		if len(v.Certificate) > 0 {
+			cert = fmt.Sprintf("%x", sha256.Sum256(v.Certificate))
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d/%d %s\t%d\t%s\t%s\t%s\n", v.ID, v.Case, account, v.Requester, v.From.Format(time.RFC3339), v.To.Format(time.RFC3339),
+			v.State, len(v.Approved), v.Threshold, strings.Join(v.Approved, ","), len(v.Openings), told, cert, v.Reason)
 	}
 	return w.Flush()
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"cmmpd/internal/admin"
@@ -240,6 +241,7 @@ func (p *platform) escrowRecover(ctx context.Context, uid, id string, out io.Wri
 	if err := p.desk.Begin(id, uid, cases.Recover); err != nil {
 		return err
 	}
+	note("approved", strings.Join(v.Approved, ", "))
 	list := []mail.AccountID{v.AccountID}
 	if v.All() {
 		list = p.store.Accounts()

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"cmmpd/internal/keys/escrow/cases"
@@ -62,6 +63,7 @@ func (p *platform) escrowExport(ctx context.Context, uid, id string, out io.Writ
 	if err := p.desk.Begin(id, uid, cases.Export); err != nil {
 		return err
 	}
+	note("approved", strings.Join(v.Approved, ", "))
 	defer p.tellOwners()
 	cert, err := trust.ParseCertificate(v.Certificate)
 	if err != nil {

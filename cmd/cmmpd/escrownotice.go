@@ -8,6 +8,7 @@ import (
 
 	"cmmpd/audit"
 	"cmmpd/internal/intake"
+	"cmmpd/internal/keys"
 	"cmmpd/internal/keys/escrow/cases"
 	"cmmpd/internal/mail"
 )
@@ -44,7 +45,8 @@ func (p *platform) watchEscrow(ctx context.Context) {
 }
 
 // tellOwner tells those whose accounts were opened. A notice has the same Message-ID whenever it is tried, and is not brought to an account that has
-// had it: so nobody gets it twice when we are cut off between bringing it and noting that.
+// had it: so nobody gets it twice when we are cut off between bringing it and noting that. Nobody can know it before, and send mail with it so that the
+// notice seems to have come.
 func (p *platform) tellOwner(ctx context.Context, n cases.Notice) error {
 	accounts := []mail.AccountID{n.AccountID}
 	if n.All() {
@@ -55,8 +57,13 @@ func (p *platform) tellOwner(ctx context.Context, n cases.Notice) error {
 		return err
 	}
 	var errs []error
+	secret, err := p.keystore.Derive(ctx, keys.Service, "store", fmt.Appendf(nil, "cmmpd escrow notice 1 %s %d", n.ID, n.Index))
+	if err != nil {
+		accounts, errs = nil, []error{err}
+	}
+	id := fmt.Sprintf("escrow.%x@%s", secret, p.cfg.Server.Hostname)
 	for _, account := range accounts {
-		if err := p.tellOne(ctx, n, account); err != nil && len(errs) < 10 {
+		if err := p.tellOne(ctx, n, account, id); err != nil && len(errs) < 10 {
 			errs = append(errs, fmt.Errorf("account %s: %w", account, err))
 		}
 	}
@@ -68,8 +75,7 @@ func (p *platform) tellOwner(ctx context.Context, n cases.Notice) error {
 }
 
 // tellOne tells one owner. One who is not in the directory any more cannot be told.
-func (p *platform) tellOne(ctx context.Context, n cases.Notice, account mail.AccountID) error {
-	id := fmt.Sprintf("escrow.%s.%d@%s", n.ID, n.Index+1, p.cfg.Server.Hostname)
+func (p *platform) tellOne(ctx context.Context, n cases.Notice, account mail.AccountID, id string) error {
 	if known, err := p.store.Knows(ctx, account, id); err != nil || known {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -91,6 +92,13 @@ func TestEscrow(t *testing.T) {
 	s.deniedWith("case number", err)
 	request := s.asks("--account", "bob", "--certificate", s.path("pki", "escrow-records.pem"))
 
+	// Mail that looks as if bob had been told already does not keep the notice from him.
+	forged := mailOf("alice@works.gov.example", "bob@works.gov.example", "harbour", "hello")
+	i, j := strings.Index(forged, "Message-ID: <"), strings.Index(forged, "@e2e.gov.example>")
+	if out, err := s.send("alice", "alice@works.gov.example", []string{"bob@works.gov.example"}, forged[:i]+"Message-ID: <escrow."+request+".1@localhost>"+forged[j+len("@e2e.gov.example>"):]); err != nil {
+		t.Fatal(out)
+	}
+
 	// One officer with OpenSSL, the other with our program.
 	part := s.path("part.p7m")
 	if err := os.WriteFile(part, []byte(s.mustEscrow("", "secoff1", "share", request)), 0o600); err != nil {
@@ -127,6 +135,9 @@ func TestEscrow(t *testing.T) {
 	// The case forbids to tell the owner.
 	quiet := s.asks("--account", "bob", "--no-notice-until", time.Now().AddDate(1, 0, 0).Format(time.DateOnly))
 	s.approve(quiet)
+	if list := s.mustEscrow("", "secoff1", "list"); strings.Count(list, time.Now().AddDate(1, 0, 0).Format(time.DateOnly)) != 1 || len(regexp.MustCompile(`\b[0-9a-f]{64}\b`).FindAllString(list, -1)) != 1 {
+		t.Errorf("officers do not see what they approve: when the owner hears of it, and to whom it goes:\n%s", list)
+	}
 	s.mustEscrow("", "records", "recover", quiet)
 	s.stop(syscall.SIGKILL)
 	s.start()
@@ -186,6 +197,9 @@ func (s *site) opensExport(dest string) {
 func (s *site) escrowOnRecord() {
 	s.t.Helper()
 	log := s.must("", program, "audit", "export", "--config", s.path("cmmpd.toml"))
+	if !strings.Contains(log, `"approved":"secoff1, secoff2"`) {
+		s.t.Error("who approved is not on record with the opening")
+	}
 	for _, event := range []string{"request", "share", "approve", "export", "recover", "notice"} {
 		found := false
 		for line := range strings.Lines(log) {
