@@ -75,7 +75,7 @@ func (d *Desk) Approve(id, uid string, text io.Reader) (have, n int, err error) 
 	if uid == r.Requester {
 		return 0, 0, mail.E(mail.Denied, "who asked may not approve", nil)
 	}
-	p := &parts{at: d.o.Now(), shares: make(map[[16]byte]shares.Share)}
+	p := &parts{at: d.o.Now(), shares: make(map[[16]byte]shares.Share), needs: make(map[[16]byte]int)}
 	if err = d.read(r, uid, text, p); err == nil && len(p.shares) == 0 {
 		err = mail.E(mail.Invalid, "there is no share in what was brought", nil)
 	}
@@ -118,11 +118,12 @@ func (d *Desk) read(r *Request, uid string, text io.Reader, p *parts) error {
 		if err != nil {
 			return err
 		}
-		if err := d.prove(account, uid, share); err != nil {
+		need, err := d.prove(account, uid, share)
+		if err != nil {
 			share.Wipe()
 			return err
 		}
-		p.shares[share.Of()] = share
+		p.shares[share.Of()], p.needs[share.Of()] = share, need
 	}
 	if in.Err() != nil {
 		return mail.E(mail.Invalid, "what was brought cannot be read", in.Err())
@@ -130,19 +131,19 @@ func (d *Desk) read(r *Request, uid string, text io.Reader, p *parts) error {
 	return nil
 }
 
-// prove says whether a share is the officer's, of this account, as it is kept now.
-func (d *Desk) prove(account mail.AccountID, uid string, share shares.Share) error {
+// prove says whether a share is the officer's, of this account, as it is kept now, and how many are needed.
+func (d *Desk) prove(account mail.AccountID, uid string, share shares.Share) (need int, err error) {
 	e, err := d.o.Envelope(account)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := e.Check(share); err != nil {
-		return err
+		return 0, err
 	}
 	if e.Group.Number(uid) != share.Number {
-		return mail.E(mail.Denied, "this share is not that of "+uid, nil)
+		return 0, mail.E(mail.Denied, "this share is not that of "+uid, nil)
 	}
-	return nil
+	return e.Threshold(), nil
 }
 
 // Begin puts on record that somebody is about to open what a request is for, when they may: within the window, with enough officers. It must be
@@ -160,10 +161,13 @@ func (d *Desk) Begin(id, uid, what string) error {
 	if what == Export && (r.All() || len(r.Certificate) == 0) {
 		return mail.E(mail.Refused, "this request is not for an export: it has no certificate to encrypt to", nil)
 	}
-	if !r.All() {
-		if _, err := d.enough(r, r.AccountID); err != nil {
-			return err
-		}
+	if r.All() {
+		err = d.some(r)
+	} else {
+		_, err = d.enough(r, r.AccountID)
+	}
+	if err != nil {
+		return err
 	}
 	now := d.o.Now().UTC()
 	due := now
@@ -201,6 +205,19 @@ func (d *Desk) enough(r *Request, account mail.AccountID) ([]shares.Share, error
 		return nil, mail.E(mail.Refused, fmt.Sprintf("%d of %d officers have brought their parts", len(list), e.Threshold()), nil)
 	}
 	return list, nil
+}
+
+// some is nil if enough shares were brought for a request to open one account at least. mu is held.
+func (d *Desk) some(r *Request) error {
+	counts := make(map[[16]byte]int)
+	for _, p := range d.brought[r.ID] {
+		for set, need := range p.needs {
+			if counts[set]++; counts[set] >= need {
+				return nil
+			}
+		}
+	}
+	return mail.E(mail.Refused, fmt.Sprintf("%d officers have brought their parts, which is not enough for any account", len(d.brought[r.ID])), nil)
 }
 
 // Secret is the private key of an account that a request is for. Clear it after use. The error is of kind mail.Refused if the window is not

@@ -134,6 +134,7 @@ type Desk struct {
 type parts struct {
 	at     time.Time
 	shares map[[16]byte]shares.Share // by the set that each belongs to
+	needs  map[[16]byte]int          // how many of that set are needed
 }
 
 // file is what the file has.
@@ -358,6 +359,7 @@ func (p *parts) wipe() {
 		s.Wipe()
 	}
 	clear(p.shares)
+	clear(p.needs)
 }
 
 // wipe wipes what was brought too long ago, and for requests that are over. mu is held.
