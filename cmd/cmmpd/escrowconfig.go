@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -64,6 +65,11 @@ func (c *escrowConfig) check(f *tomlFile, minRSABits int) {
 		if err := o.read(minRSABits); err != nil {
 			f.bad(key+".certificate", "%v", err)
 			continue
+		}
+		for _, other := range c.Officers[:i] {
+			if other.cert != nil && bytes.Equal(other.cert.RawSubjectPublicKeyInfo, o.cert.RawSubjectPublicKeyInfo) {
+				f.bad(key+".certificate", "it has the same key as that of %s: who has it would be two officers", other.UID)
+			}
 		}
 		list = append(list, o.officer())
 	}

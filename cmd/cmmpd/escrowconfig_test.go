@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"cmmpd/internal/demopki"
+	"cmmpd/smime/cms"
 )
 
 func TestEscrowConfig(t *testing.T) {
@@ -18,7 +20,7 @@ func TestEscrowConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issue := func(name string, s demopki.Spec) {
+	issue := func(name string, s demopki.Spec) *demopki.Identity {
 		s.CN = name
 		id, err := ca.Issue(s)
 		if err == nil {
@@ -27,8 +29,10 @@ func TestEscrowConfig(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		return id
 	}
-	issue("a", demopki.Spec{Key: demopki.P256})
+	a := issue("a", demopki.Spec{Key: demopki.P256})
+	issue("again", demopki.Spec{Signer: a.Key})
 	issue("b", demopki.Spec{Key: demopki.RSA2048})
 	issue("weak", demopki.Spec{Key: demopki.RSA1024})
 	issue("signs", demopki.Spec{Key: demopki.P256, Usage: x509.KeyUsageDigitalSignature})
@@ -68,7 +72,8 @@ func TestEscrowConfig(t *testing.T) {
 	for words, bad := range map[string]func() (*escrowConfig, error){
 		"2 officers at least":   func() (*escrowConfig, error) { return read(1, "a", "b") },
 		"cannot come together":  func() (*escrowConfig, error) { return read(3, "a", "b") },
-		"are the same":          func() (*escrowConfig, error) { return read(2, "a", "x=a") },
+		"are the same":          func() (*escrowConfig, error) { return read(2, "a", "a=b") },
+		"the same key":          func() (*escrowConfig, error) { return read(2, "a", "again") },
 		"uid must not be empty": func() (*escrowConfig, error) { return read(2, "a", "=b") },
 		"no such file":          func() (*escrowConfig, error) { return read(2, "a", "nobody") },
 		"1024 bits":             func() (*escrowConfig, error) { return read(2, "a", "weak") },
@@ -78,6 +83,35 @@ func TestEscrowConfig(t *testing.T) {
 	} {
 		if _, err := bad(); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%v; it should say %q", err, words)
+		}
+	}
+}
+
+// An account's ID may begin with the digit that DER begins with.
+func TestDecryptParts(t *testing.T) {
+	ca, err := demopki.NewCA("test", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := ca.Issue(demopki.Spec{CN: "a", Key: demopki.P256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := (&escrowOfficer{UID: "a", cert: id.Cert}).officer().Seal([]byte("words\r\ncmmpd-share-1:abc\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := cms.NewKeyOpener(id.Cert, id.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for in, want := range map[string]string{
+		string(part): "words\r\ncmmpd-share-1:abc\r\n",
+		"0f626366 " + base64.StdEncoding.EncodeToString(part) + "\n": "0f626366 cmmpd-share-1:abc\n",
+	} {
+		var out strings.Builder
+		if err := decryptParts(k, strings.NewReader(in), &out); err != nil || out.String() != want {
+			t.Errorf("%q %v, not %q", out.String(), err, want)
 		}
 	}
 }

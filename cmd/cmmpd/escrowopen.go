@@ -85,9 +85,9 @@ func escrowDecrypt(args []string) error {
 
 func decryptParts(k cms.KeyOpener, r io.Reader, w io.Writer) error {
 	in := bufio.NewReaderSize(r, maxPartLine)
-	if first, err := in.Peek(1); err != nil {
+	if first, err := in.Peek(2); err != nil {
 		return fmt.Errorf("no part: %w", err)
-	} else if first[0] == 0x30 { // DER: the part of one account
+	} else if first[0] == 0x30 && first[1] >= 0x80 { // DER: the part of one account; an account's ID may begin with the same digit
 		der, err := io.ReadAll(io.LimitReader(in, maxPartLine))
 		if err != nil {
 			return err
