@@ -32,29 +32,45 @@ type keydProcess struct {
 	cmd    *exec.Cmd
 	end    chan error
 	log    bytes.Buffer
+	seen   int // how much of log ended has returned
 
-	sandbox string // file with the sandbox that it runs in; empty: none
+	sandbox string   // file with the sandbox that it runs in; empty: none
+	env     []string // what its library needs besides
 }
 
 func newKeyd(t testing.TB) *keydProcess { return newKeydIn(t, "") }
 
 func newKeydIn(t testing.TB, sandbox string) *keydProcess {
 	t.Helper()
-	k := &keydProcess{t: t, dir: t.TempDir(), sandbox: sandbox, hsm: testkit.NewSoftHSM(t, "services", "mail keys")}
+	k := prepareKeyd(t)
+	k.sandbox = sandbox
+	k.begin()
+	return k
+}
+
+// prepareKeyd makes the tokens and the configuration.
+func prepareKeyd(t testing.TB) *keydProcess {
+	t.Helper()
+	k := &keydProcess{t: t, dir: t.TempDir(), hsm: testkit.NewSoftHSM(t, "services", "mail keys")}
 	k.socket = filepath.Join(k.dir, "keyd.sock")
 	for _, label := range []string{"services", "mail keys"} {
 		k.write(label+".pin", testkit.SoftPIN(label)+"\n")
 	}
 	k.write("keyd.toml", fmt.Sprintf("socket = %q\nclients = [\"%d\"]\noperators = [\"%d\"]\n[service]\nmodule = %q\ntoken = \"services\"\npin-file = \"services.pin\"\n[mail]\nmodule = %q\ntoken = \"mail keys\"\nshares = \"mail.shares\"\n",
 		k.socket, os.Getuid(), os.Getuid(), k.hsm.Module, k.hsm.Module))
+	return k
+}
+
+// begin starts keyd until the test ends.
+func (k *keydProcess) begin() {
+	k.t.Helper()
 	k.start()
-	t.Cleanup(func() {
+	k.t.Cleanup(func() {
 		k.stop(syscall.SIGTERM)
-		if t.Failed() {
-			t.Logf("keyd's words:\n%s", k.log.String())
+		if k.t.Failed() {
+			k.t.Logf("keyd's words:\n%s", k.log.String())
 		}
 	})
-	return k
 }
 
 func (k *keydProcess) write(name, text string) {
@@ -70,7 +86,7 @@ func (k *keydProcess) start() {
 	if k.sandbox != "" {
 		cmd = inSandbox(k.sandbox, cmd.Args[0], cmd.Args[1:]...)
 	}
-	cmd.Env = append(cmd.Environ(), "SOFTHSM2_CONF="+k.hsm.Conf)
+	cmd.Env = append(append(cmd.Environ(), "SOFTHSM2_CONF="+k.hsm.Conf), k.env...)
 	cmd.Stderr = &k.log
 	if err := cmd.Start(); err != nil {
 		k.t.Fatal(err)
