@@ -77,6 +77,9 @@ func ParseWitnessKey(b []byte) (*WitnessKey, error) {
 	return k, nil
 }
 
+// Same says whether two keys are of one witness: those of one name are, and who has one key under two names is no two witnesses either.
+func (k *WitnessKey) Same(o *WitnessKey) bool { return k.name == o.name || bytes.Equal(k.pub, o.pub) }
+
 // Name is the witness's name.
 func (k *WitnessKey) Name() string { return k.name }
 
@@ -176,8 +179,8 @@ type cosigned struct {
 	lines  []*cosignature
 }
 
-// maxCosignatures bounds the lines of witnesses below one checkpoint.
-const maxCosignatures = 32
+// MaxWitnesses bounds the lines of witnesses below one checkpoint, and with them the witnesses of a log.
+const MaxWitnesses = 32
 
 // maxCheckpoint bounds the file of a checkpoint with cosignatures, even if some of them
 // are of kinds that we do not know.
@@ -231,7 +234,7 @@ func parseCosigned(b []byte, key note.Verifier, strict bool) (*cosigned, error) 
 			return nil, errNotCanonical
 		}
 	}
-	if len(out.lines) > maxCosignatures || !bytes.Equal(out.encode(), b) {
+	if len(out.lines) > MaxWitnesses || !bytes.Equal(out.encode(), b) {
 		return nil, errNotCanonical
 	}
 	return out, nil

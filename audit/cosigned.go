@@ -74,10 +74,11 @@ func (d *Demand) met(c *cosigned, r *Report) error {
 	if c != nil {
 		r.Cosigned = c.tree.N
 		text := c.text()
+		var counted []*WitnessKey
 		for _, k := range d.Witnesses {
 			for _, l := range c.lines {
-				if at, ok := k.check(text, l); ok && !slices.Contains(r.Cosigners, k.name) {
-					r.Cosigners = append(r.Cosigners, k.name)
+				if at, ok := k.check(text, l); ok && !slices.ContainsFunc(counted, k.Same) {
+					counted, r.Cosigners = append(counted, k), append(r.Cosigners, k.name)
 					if r.CosignedFrom.IsZero() || at.Before(r.CosignedFrom) {
 						r.CosignedFrom = at
 					}

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ed25519"
@@ -612,4 +613,59 @@ func BenchmarkWitness(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.ReportMetric(float64(len((&addRequest{l.size - 1, proof, l.last}).encode())), "B/request")
+}
+
+// One key under two names is one witness, and so are two keys under one name.
+func TestOneWitnessCountsOnce(t *testing.T) {
+	g := newGrownLog(t, 5, "")
+	one, other := seededKey("one"), seededKey("other")
+	for _, pair := range [][2]struct {
+		name string
+		key  ed25519.PrivateKey
+	}{{{"a", one}, {"b", one}}, {{"a", one}, {"a", other}}} {
+		c, err := parseCosigned(g.signed(5), g.key, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := Demand{Need: 2, Behind: -1}
+		for _, w := range pair {
+			s, err := newCosigner(w.name, w.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, err := s.cosign(c.text(), time.Unix(1795000000, 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.lines, d.Witnesses = append(c.lines, l), append(d.Witnesses, s.WitnessKey)
+		}
+		if err := d.met(c, &Report{}); err == nil {
+			t.Errorf("%v counts twice", d.Witnesses)
+		}
+	}
+}
+
+// A first line that does not end is not read into memory.
+func TestWitnessBoundsTheFirstLine(t *testing.T) {
+	in := bufio.NewReader(io.MultiReader(strings.NewReader("entries "), &untilTaken{limit: 1 << 20, t: t}))
+	if _, _, _, err := readEntriesHead(in); err == nil {
+		t.Error("taken")
+	}
+}
+
+// untilTaken gives digits, and fails the test when more than limit are read.
+type untilTaken struct {
+	limit int
+	t     *testing.T
+}
+
+func (u *untilTaken) Read(b []byte) (int, error) {
+	if u.limit -= len(b); u.limit < 0 {
+		u.t.Error("it is read without a bound")
+		return 0, io.EOF
+	}
+	for i := range b {
+		b[i] = '1'
+	}
+	return len(b), nil
 }

@@ -190,11 +190,11 @@ func (w *Witness) addEntries(r *http.Request) ([]byte, error) {
 
 // readEntriesHead reads the line and the checkpoint.
 func readEntriesHead(in *bufio.Reader) (old, size int64, signed []byte, err error) {
-	line, err := in.ReadString('\n')
+	line, err := in.ReadSlice('\n')
 	if err != nil {
 		return 0, 0, nil, errors.New("no first line")
 	}
-	f := strings.Split(strings.TrimSuffix(line, "\n"), " ")
+	f := strings.Split(strings.TrimSuffix(string(line), "\n"), " ")
 	if len(f) != 4 || f[0] != "entries" {
 		return 0, 0, nil, errors.New("no first line")
 	}

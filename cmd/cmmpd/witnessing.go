@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"cmmpd/audit"
@@ -39,7 +40,10 @@ func (c *auditConfig) checkWitnesses(f *tomlFile) {
 	if d := time.Duration(c.Within); d < time.Second || d > 24*time.Hour {
 		f.bad("audit.within", "%v is not between 1s and 24h", d)
 	}
-	seen := make(map[string]bool)
+	if len(c.Witnesses) > audit.MaxWitnesses {
+		f.bad("audit.witnesses", "%d are too many, %d can be", len(c.Witnesses), audit.MaxWitnesses)
+	}
+	var seen []*audit.WitnessKey
 	for i := range c.Witnesses {
 		w, key := &c.Witnesses[i], fmt.Sprintf("audit.witnesses[%d]", i)
 		if u, err := url.Parse(w.URL); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
@@ -60,10 +64,10 @@ func (c *auditConfig) checkWitnesses(f *tomlFile) {
 		}
 		if k, err := readWitnessKey(w.Key); err != nil {
 			f.bad(key+".key", "%v", err)
-		} else if seen[k.String()] {
-			f.bad(key+".key", "another witness has this key")
+		} else if slices.ContainsFunc(seen, k.Same) {
+			f.bad(key+".key", "another witness has the same key or name")
 		} else {
-			seen[k.String()] = true
+			seen = append(seen, k)
 		}
 	}
 }
