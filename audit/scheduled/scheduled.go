@@ -140,8 +140,8 @@ func (s *Schedule) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		wait := time.Minute // the clock may be set
 		now := s.o.Now()
-		if s.position().due.Before(s.o.due(now)) {
-			err := s.Export(ctx, s.o.due(now))
+		if due, ok := s.wanted(now); ok {
+			err := s.Export(ctx, due)
 			if ctx.Err() != nil {
 				return
 			}
@@ -158,6 +158,13 @@ func (s *Schedule) Run(ctx context.Context) {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// wanted says whether an export is to be made now, and for when it was due. An export of a time to come was made while the clock was ahead: it counts
+// for nothing.
+func (s *Schedule) wanted(now time.Time) (due time.Time, ok bool) {
+	due, last := s.o.due(now), s.position().due
+	return due, last.Before(due) || last.After(now)
 }
 
 func (s *Schedule) position() position {

@@ -174,6 +174,33 @@ func TestDue(t *testing.T) {
 	}
 }
 
+// An export that was made while the clock was far ahead does not keep the next ones from being made.
+func TestClockWasAhead(t *testing.T) {
+	f := newFixture(t)
+	s := f.schedule()
+	ahead := time.Date(2066, 5, 1, 12, 0, 0, 0, time.UTC)
+	if _, ok := s.wanted(ahead); !ok {
+		t.Error("the first is not due")
+	}
+	if err := s.Export(t.Context(), s.o.due(ahead)); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.wanted(ahead.Add(time.Hour)); ok {
+		t.Error("due twice")
+	}
+	now := ahead.AddDate(-40, 0, 0)
+	due, ok := s.wanted(now)
+	if !ok || due.After(now) {
+		t.Fatalf("nothing is exported for forty years: %v", due)
+	}
+	if err := s.Export(t.Context(), due); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.wanted(now.Add(time.Hour)); ok {
+		t.Error("due twice")
+	}
+}
+
 func FuzzPosition(f *testing.F) {
 	f.Add(position{7, time.Unix(1e9, 0)}.text())
 	f.Fuzz(func(t *testing.T, b []byte) {
