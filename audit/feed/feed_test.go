@@ -245,6 +245,26 @@ func TestStopIsClean(t *testing.T) {
 	}
 }
 
+// A receiver that ended before we said good-bye has not read all of it.
+func TestEndedBefore(t *testing.T) {
+	l, p := newLog(t, 5), newPKI(t)
+	ln := p.receiver(t, "127.0.0.1:0", func(c *tls.Conn) { _, _ = io.Copy(io.Discard, c) })
+	f, err := New(options(t, l, p, ln.Addr().String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := tls.Dial("tcp", ln.Addr().String(), p.clientConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	k := &link{f: f, conn: c, plain: c.NetConn(), ended: make(chan error, 1), sent: 5}
+	k.ended <- errEnded
+	if err := k.end(); !errors.Is(err, errEnded) || f.position() != 0 {
+		t.Errorf("%v, %d records count as taken", err, f.position())
+	}
+}
+
 // A receiver that hangs, talks, ends at once, or is not who it should be holds up nobody, and the feed says so.
 func TestHostileReceivers(t *testing.T) {
 	p := newPKI(t)

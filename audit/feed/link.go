@@ -164,6 +164,11 @@ func (l *link) settle() error {
 
 // end says good-bye (RFC 5425, section 4.4). Who answers has read all of it.
 func (l *link) end() error {
+	select {
+	case err := <-l.ended: // that was before
+		return err
+	default:
+	}
 	if err := l.conn.CloseWrite(); err != nil {
 		return err
 	}
