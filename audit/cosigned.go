@@ -114,11 +114,12 @@ func (s *store) putCosigned(c *cosigned) error {
 		return err
 	}
 	defer unlock(s.dir)
-	if err := writeFiles(s.disk, []file{{newCosigned, c.encode()}}, nil); err != nil {
-		_ = s.disk.remove(newCosigned) // the next attempt empties it, the next opening removes it
-		return err
+	err := writeFiles(s.disk, []file{{newCosigned, c.encode()}}, nil)
+	if err == nil {
+		err = s.disk.rename(newCosigned, cosignedFile)
 	}
-	if err := s.disk.rename(newCosigned, cosignedFile); err != nil {
+	if err != nil {
+		_ = s.disk.remove(newCosigned) // the next attempt empties it, the next opening removes it
 		return err
 	}
 	s.cosigned = c
