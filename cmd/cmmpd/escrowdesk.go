@@ -88,7 +88,7 @@ func (p escrowActs) Do(ctx context.Context, act admin.EscrowAct, uid string, q a
 		}
 		return answer(p.desk.Get(q.ID))
 	case admin.EscrowRefuse:
-		note("why", q.Why)
+		note("reason", q.Why)
 		return p.desk.End(q.ID, "refused by "+uid)
 	case admin.EscrowClose:
 		return p.desk.End(q.ID, "closed by "+uid)

@@ -182,10 +182,15 @@ func (s *Service) authorize(ctx context.Context, who Caller, roles ...string) (a
 		return "", err
 	}
 	if !slices.ContainsFunc(roles, p.HasRole) {
-		s.o.Audit.Note(audit.Event{Type: audit.AdminRefused, Actor: p.UID, Client: "socket, " + who.System, Outcome: mail.Denied.String(), Detail: map[string]string{"roles": strings.Join(roles, " ")}})
+		s.noteRefused(p.UID, who, roles)
 		return "", mail.E(mail.Denied, p.UID+" does not have the role "+strings.Join(roles, " or "), nil)
 	}
 	return p.UID, nil
+}
+
+// noteRefused puts on record that somebody has none of the roles that they need.
+func (s *Service) noteRefused(uid string, who Caller, roles []string) {
+	s.o.Audit.Note(audit.Event{Type: audit.AdminRefused, Actor: uid, Client: "socket, " + who.System, Outcome: mail.Denied.String(), Detail: map[string]string{"roles": strings.Join(roles, " ")}})
 }
 
 // begin puts an act on record. actor is empty where the caller did not need to log in:

@@ -108,7 +108,7 @@ func (s *Service) Escrow(ctx context.Context, who Caller, what EscrowAct, q Escr
 	e.Approval, e.Subject = about.Case, about.Account
 	act, err := s.o.Audit.Begin(ctx, e)
 	if err != nil {
-		return mail.E(mail.Unavailable, "the audit log cannot be written, so nothing was done", err)
+		return notBegun(err)
 	}
 	return s.end(ctx, act, s.o.Escrow.Do(ctx, what, uid, q, in, out, func(name, value string) { act.Detail(name, value) }))
 }
@@ -123,6 +123,7 @@ func (s *Service) authorizeAny(ctx context.Context, who Caller, roles []string) 
 		return "", err
 	}
 	if !slices.ContainsFunc(roles, p.HasRole) {
+		s.noteRefused(p.UID, who, roles)
 		return "", mail.E(mail.Denied, p.UID+" has none of the roles "+strings.Join(roles, ", "), nil)
 	}
 	return p.UID, nil

@@ -441,6 +441,7 @@ func (s *Server) answer(uid uint32, r *request) ([]byte, error) {
 	case opShare:
 		if share, err := shares.ParseShare(string(r.data)); err == nil {
 			a.Detail = fmt.Sprintf("share %d", share.Number)
+			share.Wipe()
 		}
 	}
 	err := s.journaled(a, do)
