@@ -12,7 +12,6 @@ import (
 
 	"cmmpd/internal/mail"
 	"cmmpd/internal/message"
-	"cmmpd/internal/queue"
 	"cmmpd/storage"
 )
 
@@ -30,7 +29,8 @@ type Opened struct {
 	Contact   mail.Address // whom to ask
 }
 
-// TellOpened tells an account's owner that it was opened, in their INBOX, for which there is always room.
+// TellOpened tells an account's owner that it was opened, in their INBOX, for which there is always room. It goes to the account, not to the address
+// that the directory gives the owner now: that could be somebody else's, or another domain's.
 func (in *Intake) TellOpened(ctx context.Context, o Opened) error {
 	e, err := in.o.Directory.ByAccount(ctx, o.Account)
 	if err != nil {
@@ -52,10 +52,11 @@ func (in *Intake) TellOpened(ctx context.Context, o Opened) error {
 	if err != nil {
 		return err
 	}
-	b, err := in.notice(ctx, e.Address, text, queue.Letter{})
-	if err != nil {
-		return err
-	}
+	env := &mail.Envelope{ID: mail.NewID(), To: []mail.Address{e.Address}, Client: mail.Client{Protocol: mail.ProtocolQueue}}
+	b := storage.Body{Data: append(in.received(env), text...)}
+	b.Index = message.Parse(b.Data, in.o.Message)
+	prefix := "Return-Path: <>\r\nDelivered-To: " + e.Address.String() + "\r\n"
+	b.Entries = []storage.NewEntry{{Account: o.Account, Prefix: []byte(prefix), Department: e.Address.Domain}}
 	_, err = in.o.Store.Deliver(ctx, storage.Delivery{Bodies: []storage.Body{b}, Must: true})
 	return err
 }
