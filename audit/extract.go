@@ -101,7 +101,7 @@ func decodeFilter(b []byte) (f Filter, err error) {
 	if err := d.Decode(&f); err != nil {
 		return Filter{}, err
 	}
-	if err := f.Check(); err != nil {
+	if err := f.bounded(); err != nil {
 		return Filter{}, err
 	}
 	if again, err := f.encode(); err != nil || !bytes.Equal(again, b) {

@@ -410,3 +410,33 @@ func BenchmarkVerify(b *testing.B) {
 	}
 	b.ReportMetric(20000*float64(b.N)/b.Elapsed().Seconds(), "records/s")
 }
+
+// TestOtherTypes: a log of another version, with types that this one does not write, verifies and can be exported.
+func TestOtherTypes(t *testing.T) {
+	const typ = "records.search"
+	if ClassOf(typ) != Unknown {
+		t.Fatal("the type is known")
+	}
+	o := testOptions()
+	l, dir := newLog(t, o)
+	if err := l.Record(t.Context(), Event{Type: typ}); err == nil {
+		t.Error("an unknown type was recorded as an act")
+	}
+	l.Note(Event{Type: typ, Actor: "alice", Outcome: "ok"})
+	mustFlush(t, l)
+	mustVerify(t, dir, nil)
+	if out := exported(t, dir, Export{Format: JSONL, Filter: Filter{Types: []string{"records."}}}); !strings.Contains(out, typ) {
+		t.Errorf("the export: %q", out)
+	}
+	f := Filter{Types: []string{typ}} // as an extract of that version has it
+	if f.Check() == nil {
+		t.Error("an unknown type may be asked for")
+	}
+	b, err := f.encode()
+	if err == nil {
+		_, err = decodeFilter(b)
+	}
+	if err != nil {
+		t.Errorf("its filter: %v", err)
+	}
+}

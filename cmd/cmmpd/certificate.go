@@ -23,6 +23,7 @@ type certificate struct {
 	log               *slog.Logger
 	meter             *meter
 	now               func() time.Time
+	changing          func(fingerprint string) error // is told of a certificate before it is in force; nil: nobody is told
 
 	current atomic.Pointer[tls.Certificate]
 	next    atomic.Int64 // when a handshake may look again, Unix nanoseconds
@@ -106,6 +107,11 @@ func (c *certificate) read() {
 		err = c.usable(&pair)
 	}
 	c.seen = before // a change while it was read is seen the next time
+	if err == nil && c.changing != nil {
+		if err = c.changing(sum(pair.Leaf.Raw)); err != nil {
+			c.seen = [2]stamp{} // it is tried again
+		}
+	}
 	if err != nil {
 		c.meter.reloads.Inc("refused")
 		c.log.Error("the new server certificate is not taken; the old one stays", "file", c.certFile, "err", err)
@@ -115,6 +121,9 @@ func (c *certificate) read() {
 	c.current.Store(&pair)
 	c.log.Info("server certificate read", "serial", fmt.Sprintf("%x", pair.Leaf.SerialNumber), "until", pair.Leaf.NotAfter)
 }
+
+// fingerprint is SHA-256 of the certificate in use, in hexadecimal.
+func (c *certificate) fingerprint() string { return sum(c.current.Load().Leaf.Raw) }
 
 func (c *certificate) usable(pair *tls.Certificate) error {
 	now := c.now()

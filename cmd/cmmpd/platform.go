@@ -60,6 +60,7 @@ type platform struct {
 
 	tls         *tls.Config
 	certificate *certificate
+	inForce     inForce // the configuration; certificate.mu guards it once the daemon serves
 	meter       *meter
 
 	warnings chan storage.Warning

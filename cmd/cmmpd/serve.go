@@ -84,6 +84,11 @@ func startDaemon(ctx context.Context, cfg *config, log *slog.Logger, before func
 	d.health = &http.Server{Handler: d.healthHandler(), ReadHeaderTimeout: 10 * time.Second}
 	d.serving, d.stop = context.WithCancel(context.Background())
 	d.meter.observe(d)
+	if err := d.recordConfig(ctx); err != nil {
+		return nil, errors.Join(err, d.shutdown())
+	}
+	config := d.inForce.digest()
+	d.certificate.changing = d.recordCertificate
 	if err := d.openWitnesses(); err != nil {
 		return nil, errors.Join(err, d.shutdown())
 	}
@@ -96,7 +101,7 @@ func startDaemon(ctx context.Context, cfg *config, log *slog.Logger, before func
 	if err := d.listen(ctx); err != nil {
 		return nil, errors.Join(err, d.shutdown())
 	}
-	d.audit.Note(audit.Event{Type: audit.ServerStart, Outcome: "ok", Detail: map[string]string{"version": version()}})
+	d.audit.Note(audit.Event{Type: audit.ServerStart, Outcome: "ok", Detail: map[string]string{"version": version(), "config": config}})
 	d.ready.Store(true)
 	notifySystemd("READY=1")
 	warnOfSwap(log)

@@ -74,6 +74,9 @@ func TestOperate(t *testing.T) {
 		defer c.Close()
 		return c.ConnectionState().PeerCertificates[0].SerialNumber.Cmp(serial) != 0
 	})
+	if r := s.records("config.change"); len(r) != 2 || r[0].Detail["at"] != "start" || r[1].Detail["at"] != "reload" || r[1].Detail["changed"] != "server-certificate" {
+		t.Errorf("the certificate on record: %+v", r)
+	}
 	buf := make([]byte, 1000)
 	if _, err := old.Write([]byte("a NOOP\r\n")); err != nil {
 		t.Fatal(err)
