@@ -32,6 +32,7 @@ type operator struct {
 	verifyBackup    func(ctx context.Context, r io.Reader) (admin.BackupReport, error)
 	restoreAccount  func(ctx context.Context, q admin.RestoreRequest, mailBackup io.Reader, size int64, vault io.Reader) (admin.RestoreResult, error)
 	importKey       func(ctx context.Context, q admin.KeyImport, key io.Reader) error
+	keyAct          func(ctx context.Context, a admin.KeyAct) ([]byte, error)
 	explain         func(ctx context.Context, q admin.ExplainRequest, message io.Reader) (*intake.Explanation, error)
 	platformKeys    func(ctx context.Context) (admin.PlatformKeys, error)
 	rotateKey       func(ctx context.Context, name string) error
@@ -46,7 +47,7 @@ func newOperator(ctx context.Context, cfg *config, name, password string) (*oper
 		return &operator{
 			importLDIF: c.Import, exportDirectory: c.ExportDirectory, check: c.Check, compact: c.Compact, exportAudit: c.ExportAudit, forget: c.ForgetNames,
 			queueList: c.QueueList, queueChange: c.QueueChange, backup: c.Backup, verifyBackup: c.VerifyBackup,
-			restoreAccount: c.RestoreAccount, importKey: c.ImportKey, explain: c.Explain, platformKeys: c.PlatformKeys, rotateKey: c.RotateKey, close: func() error { return nil },
+			restoreAccount: c.RestoreAccount, importKey: c.ImportKey, keyAct: c.KeyAct, explain: c.Explain, platformKeys: c.PlatformKeys, rotateKey: c.RotateKey, close: func() error { return nil },
 		}, nil
 	}
 	return localOperator(ctx, cfg, name, password)
@@ -124,6 +125,7 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 		},
 		VerifyBackup: p.verifyBackup,
 		ImportKey:    p.importKey,
+		KeyAct:       p.keyAct,
 		Explain: func(ctx context.Context, q admin.ExplainRequest, message io.Reader) (*intake.Explanation, error) {
 			for _, open := range []func(context.Context) error{p.needStore, p.openQueue, p.needDirectory, p.openIntake} {
 				if err := open(ctx); err != nil {
@@ -160,6 +162,7 @@ func localOperator(ctx context.Context, cfg *config, name, password string) (*op
 		importKey: func(ctx context.Context, q admin.KeyImport, key io.Reader) error {
 			return s.ImportKey(ctx, who, q, key)
 		},
+		keyAct:  func(ctx context.Context, a admin.KeyAct) ([]byte, error) { return s.KeyAct(ctx, who, a) },
 		explain: s.Explain, close: p.close, local: true,
 		platformKeys: s.PlatformKeys, rotateKey: func(ctx context.Context, name string) error { return s.RotateKey(ctx, who, name) },
 	}, nil

@@ -189,7 +189,7 @@ func (p *platform) openDirectory(ctx context.Context) (err error) {
 	}
 	p.auth = auth.New(auth.Options{Directory: p.dir, Limits: p.cfg.Limits.login(), Exempt: p.cfg.Limits.exempt(), Outcome: p.loginOutcome, Log: p.log})
 	p.service = admin.NewService(admin.Options{
-		Login: p.auth.Login, Import: p.importDirectory, ExportDirectory: p.exportDirectory, Check: p.checkWith, Compact: p.store.Compact, ImportKey: p.importKey,
+		Login: p.auth.Login, Import: p.importDirectory, ExportDirectory: p.exportDirectory, Check: p.checkWith, Compact: p.store.Compact, ImportKey: p.importKey, KeyAct: p.keyAct,
 		PlatformKeys: p.platformKeys, RotateKey: p.rotateKey,
 		Queue:  func(context.Context) (admin.Queue, error) { return p.queue, nil },
 		Backup: p.writeBackup, VerifyBackup: p.verifyBackup, RestoreAccount: p.restoreAccount,

@@ -1,17 +1,13 @@
 package main
 
 import (
-	"context"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 
+	"cmmpd/internal/admin"
 	"cmmpd/internal/keys"
 	"cmmpd/internal/keys/keyd"
 	"cmmpd/internal/mail"
@@ -126,15 +122,16 @@ func keysGenerate(args []string) error {
 	if !*platform && !slices.Contains(kinds(), keys.Kind(*kind)) {
 		return usageError{fmt.Errorf("--kind %q is none of %v", *kind, kinds())}
 	}
+	if !*platform {
+		_, err := where.act(admin.KeyAct{Op: admin.KeyGenerate, Slot: string(*slot), Name: fs.Arg(0), Kind: *kind})
+		return err
+	}
 	store, err := where.open()
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	if *platform {
-		return makePlatformKeys(store)
-	}
-	return store.Generate(*slot, fs.Arg(0), keys.Kind(*kind))
+	return makePlatformKeys(store)
 }
 
 // keysRetire is "cmmpd keys retire".
@@ -164,12 +161,8 @@ func keysRetire(args []string) error {
 	if needed := *slot == keys.Service && (name == "store" || name == "blind"); needed && !*force {
 		return fmt.Errorf("without %s/%s what is stored cannot be read; --force retires it all the same", *slot, name)
 	}
-	store, err := where.open()
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	return store.Retire(*slot, name)
+	_, err := where.act(admin.KeyAct{Op: admin.KeyRetire, Slot: string(*slot), Name: name})
+	return err
 }
 
 // keysRequest is "cmmpd keys request": a certificate request (PKCS #10), signed by the key.
@@ -182,31 +175,20 @@ func keysRequest(args []string) error {
 	if err := fs.parse(args, 1); err != nil {
 		return err
 	}
-	t := &x509.CertificateRequest{Subject: pkix.Name{CommonName: *cn}}
+	a := admin.KeyAct{Op: admin.KeyRequest, Slot: string(keys.Service), Name: fs.Arg(0), CommonName: *cn, Host: *hostName}
 	if *address != "" {
-		a, err := mail.ParseAddress(*address)
+		parsed, err := mail.ParseAddress(*address)
 		if err != nil {
 			return usageError{fmt.Errorf("--address: %w", err)}
 		}
-		t.EmailAddresses = []string{a.String()}
+		a.Address = parsed.String()
 	}
-	if *hostName != "" {
-		t.DNSNames = []string{*hostName}
-	}
-	store, err := where.open()
+	request, err := where.act(a)
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	key, err := store.Signer(context.Background(), keys.Service, fs.Arg(0))
-	if err != nil {
-		return err
-	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, t, key)
-	if err != nil {
-		return err
-	}
-	return pem.Encode(os.Stdout, &pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+	_, err = os.Stdout.Write(request)
+	return err
 }
 
 // client asks the keyd of a slot.

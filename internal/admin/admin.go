@@ -78,6 +78,8 @@ type Options struct {
 	RestoreAccount func(ctx context.Context, q RestoreRequest, mailBackup, vault io.Reader) (RestoreResult, error)
 	// ImportKey puts a private key in PEM into the slot of the service keys under the name.
 	ImportKey func(ctx context.Context, name string, key []byte) error
+	// KeyAct does an act on a key in files.
+	KeyAct func(ctx context.Context, a KeyAct) ([]byte, error)
 	// Explain says what would become of a message.
 	Explain func(ctx context.Context, q ExplainRequest, message io.Reader) (*intake.Explanation, error)
 	// Escrow does acts about the keys that officers keep; nil where no daemon runs.

@@ -66,6 +66,7 @@ func Listen(path string, s *Service) (*Server, error) {
 	mux.HandleFunc("POST "+pathCheck, srv.handle(srv.check))
 	mux.HandleFunc("POST "+pathExplain, srv.handle(srv.explain))
 	mux.HandleFunc("POST "+pathKeyImport, srv.handle(srv.importKey))
+	mux.HandleFunc("POST "+pathKeyAct, srv.handle(srv.keyAct))
 	mux.HandleFunc("POST "+pathPlatformKeys, srv.handle(srv.platformKeys))
 	mux.HandleFunc("POST "+pathRotate, srv.handle(srv.rotateKey))
 	mux.HandleFunc("POST "+pathCompact, srv.handle(srv.compact))

@@ -209,6 +209,9 @@ func (s *site) escrowOnRecord() {
 			s.t.Errorf("escrow.%s is not on record under its case", event)
 		}
 	}
+	if !strings.Contains(log, `"type":"admin.refused"`) {
+		s.t.Error("it is not on record who asked without a role")
+	}
 }
 
 // losesPassword has the administrator set a new password: the mail is there.
