@@ -165,6 +165,22 @@ func keysRetire(args []string) error {
 	return err
 }
 
+// keysUnretire is "cmmpd keys unretire".
+func keysUnretire(args []string) error {
+	fs := newFlags("keys unretire", "--config FILE | --keyd SOCKET [--slot SLOT] \"retired TIME NAME\"")
+	where := fs.keystore()
+	slot := fs.slot(keys.Service)
+	if err := fs.parse(args, 1); err != nil {
+		return err
+	}
+	store, err := where.open()
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return store.Unretire(*slot, fs.Arg(0))
+}
+
 // keysRequest is "cmmpd keys request": a certificate request (PKCS #10), signed by the key.
 func keysRequest(args []string) error {
 	fs := newFlags("keys request", "--keyd SOCKET [--name CN] [--address ADDRESS | --host NAME] KEY > FILE")

@@ -33,6 +33,7 @@ func commands() []command {
 		{"keys generate", "make a key in the keystore", keysGenerate},
 		{"keys rotate", "have accounts' keys be wrapped by a new platform key, in the background", keysRotate},
 		{"keys retire", "take a key out of use", keysRetire},
+		{"keys unretire", "bring a retired key back into use", keysUnretire},
 		{"keys split", "give a token a new PIN that only several officers together have", keysSplit},
 		{"keys request", "write a certificate request for a key", keysRequest},
 		{"escrow status", "say whose keys the security officers keep", escrowStatusCommand},

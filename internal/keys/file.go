@@ -116,6 +116,16 @@ const retiredPrefix = "retired "
 // IsRetired says whether a name is that of a retired key.
 func IsRetired(name string) bool { return strings.HasPrefix(name, retiredPrefix) }
 
+// FormerName is the name that a retired key had. The error is of kind mail.Invalid if retired is not the name of a retired key.
+func FormerName(slot Slot, retired string) (string, error) {
+	rest, ok := strings.CutPrefix(retired, retiredPrefix)
+	_, name, found := strings.Cut(rest, " ")
+	if !ok || !found {
+		return "", mail.E(mail.Invalid, "", fmt.Errorf("%q is not a retired key, which keys list shows as \"retired TIME NAME\"", retired))
+	}
+	return name, CheckName(slot, name)
+}
+
 // List satisfies Manager.
 func (f *FileStore) List(slot Slot) ([]Info, error) {
 	names, err := durable.OS{}.List(filepath.Join(f.dir, string(slot)))
@@ -185,6 +195,26 @@ func (f *FileStore) Retire(slot Slot, name string) error {
 	clear(f.secrets[id])
 	delete(f.secrets, id)
 	delete(f.signers, id)
+	return durable.OS{}.SyncDir(filepath.Join(f.dir, string(slot)))
+}
+
+// Unretire satisfies Manager.
+func (f *FileStore) Unretire(slot Slot, retired string) error {
+	name, err := FormerName(slot, retired)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case !f.Has(slot, retired):
+		return mail.E(mail.NotFound, "", fmt.Errorf("no key %s/%s", slot, retired))
+	case f.Has(slot, name):
+		return mail.E(mail.Exists, "", fmt.Errorf("key %s/%s exists", slot, name))
+	}
+	if err := os.Rename(f.path(slot, retired), f.path(slot, name)); err != nil {
+		return err
+	}
 	return durable.OS{}.SyncDir(filepath.Join(f.dir, string(slot)))
 }
 

@@ -60,6 +60,8 @@ type Manager interface {
 	Generate(slot Slot, name string, kind Kind) error
 	// Retire takes a key out of use; its name is free then. It stays where it is, under another name.
 	Retire(slot Slot, name string) error
+	// Unretire undoes Retire: name is that of the retired key, which gets its old name again. The error is of kind mail.Exists if that is taken.
+	Unretire(slot Slot, name string) error
 }
 
 // Info is what everybody may know of a key.
@@ -143,6 +145,11 @@ func (s Slots) Generate(slot Slot, name string, kind Kind) error {
 // Retire satisfies Manager.
 func (s Slots) Retire(slot Slot, name string) error {
 	return s.Of(slot).Retire(slot, name)
+}
+
+// Unretire satisfies Manager.
+func (s Slots) Unretire(slot Slot, name string) error {
+	return s.Of(slot).Unretire(slot, name)
 }
 
 // Close closes both, once if they are the same.

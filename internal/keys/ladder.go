@@ -160,6 +160,9 @@ func (k AccountKey) Open(ctx context.Context, ks Keystore, id mail.AccountID) (*
 		return nil, mail.E(mail.Corrupt, "", fmt.Errorf("account %s has a key of unknown suite %d", id, k.Suite))
 	}
 	raw, err := ks.Unwrap(ctx, Mail, k.Key, k.Wrapped, accountAAD(id))
+	if mail.KindOf(err) == mail.NotFound && err != nil {
+		err = fmt.Errorf("%w (if it was retired, as after a restore of an older key vault, cmmpd keys unretire brings it back)", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("unwrap the key of account %s, which is under %s/%s: %w", id, Mail, k.Key, err)
 	}

@@ -358,8 +358,37 @@ func TestRewrap(t *testing.T) {
 	if _, err := p.OpenEpoch(1, sealed); err != nil {
 		t.Error(err)
 	}
-	if _, err := k.Open(ctx, f, "a"); mail.KindOf(err) != mail.NotFound || !bytes.Contains([]byte(err.Error()), []byte("mail/platform")) {
+	if _, err := k.Open(ctx, f, "a"); mail.KindOf(err) != mail.NotFound || !bytes.Contains([]byte(err.Error()), []byte("mail/platform")) ||
+		!bytes.Contains([]byte(err.Error()), []byte("keys unretire")) {
 		t.Errorf("under the key that was retired: %v", err)
+	}
+	list, err := f.List(Mail)
+	if err != nil || len(list) != 2 || !list[1].Retired {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	retired := list[1].Name
+	for name, kind := range map[string]mail.Kind{"platform-2": mail.Invalid, "retired x": mail.Invalid, "retired x ../y": mail.Invalid, "retired x other": mail.NotFound} {
+		if err := f.Unretire(Mail, name); mail.KindOf(err) != kind {
+			t.Errorf("%q comes back: %v", name, err)
+		}
+	}
+	if err := f.Unretire(Mail, retired); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Open(ctx, f, "a"); err != nil {
+		t.Errorf("under the key that was brought back: %v", err)
+	}
+	if err := f.Retire(Mail, PlatformKey); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Generate(Mail, PlatformKey, KindAES256); err != nil {
+		t.Fatal(err)
+	}
+	if list, err = f.List(Mail); err != nil || !list[2].Retired {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if err := f.Unretire(Mail, list[2].Name); mail.KindOf(err) != mail.Exists {
+		t.Errorf("in the place of another: %v", err)
 	}
 	other := fresh
 	other.Public = []byte("other")

@@ -68,7 +68,19 @@ func TestKeyJournalFull(t *testing.T) {
 	if code, out := keys("generate", "--kind", "ec-p256", "other"); code != 0 {
 		t.Errorf("with room again: %s", out)
 	}
-	if now := journal(); !strings.HasPrefix(now, before) || !strings.Contains(now, `"key":"other"`) {
+	if code, out := keys("retire", "other"); code != 0 {
+		t.Errorf("retire: %s", out)
+	}
+	_, list = keys("list")
+	_, rest, _ := strings.Cut(list, "service\tretired ")
+	at, _, _ := strings.Cut(rest, "\t")
+	if code, out := keys("unretire", "retired "+at); code != 0 {
+		t.Errorf("unretire %q: %s", at, out)
+	}
+	if _, list = keys("list"); !strings.Contains(list, "service\tother\tec-p256\tin use") || strings.Contains(list, "retired") {
+		t.Errorf("after bringing it back: %s", list)
+	}
+	if now := journal(); !strings.HasPrefix(now, before) || !strings.Contains(now, `"key":"other"`) || !strings.Contains(now, `"op":"unretire"`) {
 		t.Errorf("the journal does not go on: %s", now)
 	}
 }

@@ -97,6 +97,7 @@ func (s *softToken) Public(name string) (keys.Info, error) {
 }
 func (s *softToken) Generate(string, keys.Kind) error { return s.Ping() }
 func (s *softToken) Retire(string) error              { return s.Ping() }
+func (s *softToken) Unretire(string) error            { return s.Ping() }
 func (s *softToken) Sign(_ string, _ Mechanism, m []byte) ([]byte, error) {
 	return ed25519.Sign(s.sign, m), s.Ping()
 }
@@ -421,7 +422,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 	c := s.Client()
 	for what, err := range map[string]error{
 		"generate": s.Generate(keys.Service, "x", keys.KindP256), "retire": s.Retire(keys.Service, "audit"),
-		"unseal": c.Unseal(t.Context(), keys.Mail, []byte("1234")), "seal": c.Seal(t.Context(), keys.Service),
+		"unretire": s.Unretire(keys.Service, "retired x audit"),
+		"unseal":   c.Unseal(t.Context(), keys.Mail, []byte("1234")), "seal": c.Seal(t.Context(), keys.Service),
 	} {
 		if mail.KindOf(err) != mail.Denied {
 			t.Errorf("%s by a client: %v", what, err)

@@ -44,11 +44,13 @@ const (
 	opShare    op = 14 // data: an officer's share; the answer: how many there are, how many are needed
 	opSetPIN   op = 15 // data: the PIN; extra: the new one
 	opActs     op = 16 // data: how many entries of the journal are known, u64; the answer: lines after them
+	opUnretire op = 17
 )
 
 var opNames = [...]string{
 	opStatus: "status", opList: "list", opPublic: "public", opSign: "sign", opDecrypt: "decrypt", opAgree: "agree", opWrap: "wrap", opUnwrap: "unwrap",
 	opDerive: "derive", opGenerate: "generate", opRetire: "retire", opUnseal: "unseal", opSeal: "seal", opShare: "share", opSetPIN: "set PIN", opActs: "acts",
+	opUnretire: "unretire",
 }
 
 func (o op) String() string {

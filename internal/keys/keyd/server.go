@@ -40,6 +40,7 @@ type Token interface {
 	Public(name string) (keys.Info, error)
 	Generate(name string, kind keys.Kind) error
 	Retire(name string) error
+	Unretire(name string) error
 	Sign(name string, m Mechanism, digest []byte) ([]byte, error)
 	Decrypt(name string, m Mechanism, encrypted []byte) ([]byte, error)
 	Agree(name string, peer []byte) ([]byte, error)
@@ -558,6 +559,11 @@ func (s *Server) use(t Token, r *request) ([]byte, error) {
 			return nil, err
 		}
 		return nil, t.Retire(r.name)
+	case opUnretire:
+		if _, err := keys.FormerName(r.slot, r.name); err != nil {
+			return nil, err
+		}
+		return nil, t.Unretire(r.name)
 	}
 	return nil, mail.E(mail.Invalid, "", fmt.Errorf("%s is not for the slot %s", r.op, r.slot))
 }

@@ -179,6 +179,12 @@ func (s *Store) Retire(slot keys.Slot, name string) error {
 	return err
 }
 
+// Unretire satisfies keys.Manager. keyd does it for its operators only.
+func (s *Store) Unretire(slot keys.Slot, name string) error {
+	_, err := s.c.call(context.Background(), request{op: opUnretire, slot: slot, name: name})
+	return err
+}
+
 // PrivateKey is a private key in a token: RSA, ECDSA and ECDH, or Ed25519.
 type PrivateKey struct {
 	c      *Client

@@ -260,9 +260,13 @@ func (t *token) Generate(name string, kind keys.Kind) error {
 	})
 }
 
+func keyClasses() []uint {
+	return []uint{pkcs11.CKO_SECRET_KEY, pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY}
+}
+
 // named is every key of the name, the halves of a pair apart.
 func (t *token) named(s *session, name string) (all []pkcs11.ObjectHandle, err error) {
-	for _, class := range []uint{pkcs11.CKO_SECRET_KEY, pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
+	for _, class := range keyClasses() {
 		found, err := t.search(s, pkcs11.NewAttribute(pkcs11.CKA_CLASS, class), pkcs11.NewAttribute(pkcs11.CKA_LABEL, name))
 		if err != nil {
 			return nil, err
@@ -274,11 +278,35 @@ func (t *token) named(s *session, name string) (all []pkcs11.ObjectHandle, err e
 
 // Retire satisfies keyd.Token: the key's label is changed.
 func (t *token) Retire(name string) error {
-	to := keys.RetiredName(name, time.Now())
-	err := t.do("retire", func(s *session) error {
-		handles, err := t.named(s, name)
-		if err != nil {
-			return err
+	return t.rename(name, keys.RetiredName(name, time.Now()))
+}
+
+// Unretire satisfies keyd.Token.
+func (t *token) Unretire(name string) error {
+	to, err := keys.FormerName(keys.Service, name) // what is a name does not differ by slot
+	if err != nil {
+		return err
+	}
+	return t.rename(name, to)
+}
+
+// rename changes the label of a key. Of a pair one half may have the new name already, if it was interrupted.
+func (t *token) rename(name, to string) error {
+	err := t.do("rename", func(s *session) error {
+		var handles []pkcs11.ObjectHandle
+		for _, class := range keyClasses() {
+			found, err := t.search(s, pkcs11.NewAttribute(pkcs11.CKA_CLASS, class), pkcs11.NewAttribute(pkcs11.CKA_LABEL, name))
+			if err != nil {
+				return err
+			}
+			taken, err := t.search(s, pkcs11.NewAttribute(pkcs11.CKA_CLASS, class), pkcs11.NewAttribute(pkcs11.CKA_LABEL, to))
+			if err != nil {
+				return err
+			}
+			if len(found) > 0 && len(taken) > 0 {
+				return mail.E(mail.Exists, "", fmt.Errorf("key %q exists in the token %s", to, t.o.Token))
+			}
+			handles = append(handles, found...)
 		}
 		if len(handles) == 0 {
 			return mail.E(mail.NotFound, "", fmt.Errorf("no key %q in the token %s", name, t.o.Token))

@@ -344,6 +344,26 @@ func TestListAndRetire(t *testing.T) {
 	if len(list) != 7 || !slices.ContainsFunc(list, func(k keys.Info) bool { return k.Retired && k.Kind == keys.KindP256 }) {
 		t.Errorf("after retiring: %v", list)
 	}
+	retired := list[slices.IndexFunc(list, func(k keys.Info) bool { return k.Retired })].Name
+	if err := s.Unretire(keys.Service, retired); mail.KindOf(err) != mail.Exists {
+		t.Errorf("in the place of another: %v", err)
+	}
+	must(t, s.Retire(keys.Service, "wrapping"))
+	list, err = s.List(keys.Service)
+	must(t, err)
+	wrapping := list[slices.IndexFunc(list, func(k keys.Info) bool { return k.Retired && k.Kind == keys.KindAES256 })].Name
+	must(t, s.Unretire(keys.Service, wrapping))
+	if err := s.Unretire(keys.Service, wrapping); mail.KindOf(err) != mail.NotFound {
+		t.Errorf("brought back twice: %v", err)
+	}
+	if err := s.Unretire(keys.Service, "blind"); mail.KindOf(err) != mail.Invalid {
+		t.Errorf("a key that is not retired: %v", err)
+	}
+	list, err = s.List(keys.Service)
+	must(t, err)
+	if !slices.ContainsFunc(list, func(k keys.Info) bool { return k.Name == "wrapping" && !k.Retired }) {
+		t.Errorf("after bringing back: %v", list)
+	}
 	for _, name := range []string{"", "../x", "a b", "retired 1 x", "-x"} {
 		if err := s.Generate(keys.Service, name, keys.KindP256); mail.KindOf(err) != mail.Invalid {
 			t.Errorf("name %q: %v", name, err)
