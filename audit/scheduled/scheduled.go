@@ -175,7 +175,7 @@ func (s *Schedule) position() position {
 
 // Export exports what is new now, for when it was due. That it does is on record before, and the outcome after.
 func (s *Schedule) Export(ctx context.Context, due time.Time) error {
-	if err := s.adopt(); err != nil {
+	if err := s.adopt(ctx); err != nil {
 		return err
 	}
 	if err := s.o.Log.Flush(ctx); err != nil {
@@ -244,7 +244,7 @@ func (s *Schedule) file(name string, write func(io.Writer) error) (err error) {
 }
 
 // adopt counts a file as exported whose writing was done when the daemon ended, before that was noted.
-func (s *Schedule) adopt() error {
+func (s *Schedule) adopt(ctx context.Context) error {
 	at := s.position()
 	prefix := fmt.Sprintf("audit-%015d-", at.next)
 	names, err := filepath.Glob(filepath.Join(s.o.Dest, prefix+"*"+bundleSuffix))
@@ -254,6 +254,13 @@ func (s *Schedule) adopt() error {
 	last, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimPrefix(filepath.Base(names[0]), prefix), bundleSuffix), 10, 64)
 	if err != nil || len(names) > 1 || last < at.next {
 		return mail.E(mail.Corrupt, "", fmt.Errorf("%s has files that cannot be: %v", s.o.Dest, names))
+	}
+	r, err := audit.Verify(ctx, names[0], s.o.Log.PublicKey(), nil)
+	if err == nil && (r.Part == nil || r.Part.Filter.First != at.next || r.Part.Filter.End != last+1) {
+		err = errors.New("it has other records")
+	}
+	if err != nil {
+		return mail.E(mail.Corrupt, "", fmt.Errorf("%s is no export of ours, take it away: %w", names[0], err))
 	}
 	return s.move(position{last + 1, at.due})
 }

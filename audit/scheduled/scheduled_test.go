@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cmmpd/audit"
+	"cmmpd/internal/mail"
 )
 
 type fixture struct {
@@ -198,6 +199,19 @@ func TestClockWasAhead(t *testing.T) {
 	}
 	if _, ok := s.wanted(now.Add(time.Hour)); ok {
 		t.Error("due twice")
+	}
+}
+
+// A file that only has the name of an export makes no gap.
+func TestForeignFile(t *testing.T) {
+	f := newFixture(t)
+	f.record(5)
+	if err := os.WriteFile(filepath.Join(f.o.Dest, fileName(0, 3)+bundleSuffix), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := f.schedule()
+	if err := f.export(s); mail.KindOf(err) != mail.Corrupt || s.position().next != 0 {
+		t.Errorf("%v; it goes on with %d", err, s.position().next)
 	}
 }
 
