@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -113,6 +114,10 @@ func TestRotation(t *testing.T) {
 	if code, out := s.code(retire...); code != 1 || !strings.Contains(out, "rotate it first") {
 		t.Errorf("retiring the key in use: %d %s", code, out)
 	}
+	s.stop(syscall.SIGTERM)
+	older := filepath.Join(t.TempDir(), "older")
+	s.must("", "cp", "-a", s.dir, older)
+	s.start()
 	s.must("", program, "keys", "rotate", "--config", s.path("cmmpd.toml"), "--wait")
 	if out := s.must("", program, "keys", "rotate", "--status", "--config", s.path("cmmpd.toml")); !strings.Contains(out, "current\tmail/platform-3") || !strings.Contains(out, "done") {
 		t.Errorf("the status: %s", out)
@@ -132,4 +137,23 @@ func TestRotation(t *testing.T) {
 	if names, err := filepath.Glob(s.path("keys", "keystore", "mail", "*")); err != nil || len(names) > 0 {
 		t.Errorf("in files there are still %v (%v)", names, err)
 	}
+	s.backFrom(t, older)
+	round("from before the third key")
+}
+
+// backFrom restores a platform from a copy whose platform key was retired since: nothing can be read until it is brought back.
+func (s *site) backFrom(t *testing.T, older string) {
+	if err := errors.Join(os.Rename(s.dir, filepath.Join(t.TempDir(), "newer")), os.Rename(older, s.dir)); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	imap := []string{"-sS", "--cacert", s.path("pki", "ca.pem"), "-u", s.login("bob"), "imaps://" + s.addr(993) + "/INBOX;MAILINDEX=*"}
+	if out, err := s.run("", "curl", imap...); err == nil {
+		t.Errorf("bob reads %q without the platform key", out)
+	}
+	s.stop(syscall.SIGTERM)
+	_, rest, _ := strings.Cut(s.must("", program, "keys", "list", "--config", s.path("cmmpd.toml")), "mail\tretired ")
+	at, _, _ := strings.Cut(rest, "\t")
+	s.must("", program, "keys", "unretire", "--config", s.path("cmmpd.toml"), "--slot", "mail", "retired "+at)
+	s.start()
 }
