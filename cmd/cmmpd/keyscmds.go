@@ -173,12 +173,8 @@ func keysUnretire(args []string) error {
 	if err := fs.parse(args, 1); err != nil {
 		return err
 	}
-	store, err := where.open()
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	return store.Unretire(*slot, fs.Arg(0))
+	_, err := where.act(admin.KeyAct{Op: admin.KeyUnretire, Slot: string(*slot), Name: fs.Arg(0)})
+	return err
 }
 
 // keysRequest is "cmmpd keys request": a certificate request (PKCS #10), signed by the key.

@@ -62,6 +62,8 @@ func doKeyAct(ctx context.Context, store keys.Slots, a admin.KeyAct) ([]byte, er
 		return nil, store.Generate(keys.Slot(a.Slot), a.Name, keys.Kind(a.Kind))
 	case admin.KeyRetire:
 		return nil, store.Retire(keys.Slot(a.Slot), a.Name)
+	case admin.KeyUnretire:
+		return nil, store.Unretire(keys.Slot(a.Slot), a.Name)
 	case admin.KeyRequest:
 		return certificateRequest(ctx, store, a)
 	}

@@ -17,6 +17,7 @@ const pathKeyAct = "/v1/keys/act"
 const (
 	KeyGenerate = "generate"
 	KeyRetire   = "retire"
+	KeyUnretire = "unretire"
 	KeyRequest  = "request" // of a certificate: the key signs it
 )
 

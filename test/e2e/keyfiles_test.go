@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,6 +27,9 @@ func TestKeysInFilesOnRecord(t *testing.T) {
 	if code, out := s.code("keys", "request", "--config", config, "signer/one"); code != 1 {
 		t.Errorf("a retired key signs: %s", out)
 	}
+	retired := regexp.MustCompile(`retired \S+ signer/one`).FindString(keys("list"))
+	keys("unretire", retired)
+	keys("request", "signer/one")
 	s.stop(syscall.SIGTERM)
 	keys("generate", "--kind", "ec-p256", "signer/two")
 
@@ -37,7 +41,7 @@ func TestKeysInFilesOnRecord(t *testing.T) {
 			t.Errorf("on record: %+v", r)
 		}
 	}
-	if want := "generate service/signer/one, request service/signer/one, retire service/signer/one, request service/signer/one, generate service/signer/two"; strings.Join(got, ", ") != want {
+	if want := "generate service/signer/one, request service/signer/one, retire service/signer/one, request service/signer/one, unretire service/" + retired + ", request service/signer/one, generate service/signer/two"; strings.Join(got, ", ") != want {
 		t.Errorf("on record are %s", strings.Join(got, ", "))
 	}
 	list := keys("list")
