@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"io"
+	"log/slog"
 	"time"
 
 	"cmmpd/audit"
@@ -22,6 +23,7 @@ type guardedKeys struct {
 	audit *audit.Log // nil until it is open
 	rate  *keys.Rate // of what keyd does not bound; nil: it does
 	now   func() time.Time
+	log   *slog.Logger
 }
 
 // Wrap satisfies keys.Keystore.
@@ -69,6 +71,10 @@ func (g *guardedKeys) unwrap(ctx context.Context, slot keys.Slot, name string, s
 		b, err = g.Slots.Unwrap(ctx, slot, name, sealed, aad)
 	}
 	g.meter.keyUses.Inc(string(slot), "unwrap", outcome(err, "ok"))
+	if err != nil && slot == keys.Mail && (mail.KindOf(err) == mail.NotFound || mail.KindOf(err) == mail.Corrupt) {
+		g.log.Error("an account's mail cannot be read: its key does not open; if the key that it is under was retired, cmmpd keys unretire brings it back",
+			"account", keys.AccountOf(aad), "key", string(slot)+"/"+name, "err", err)
+	}
 	return b, err
 }
 

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,7 +39,8 @@ func TestGuardedKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Unix(1e9, 0)
-	g := &guardedKeys{Slots: keys.Slots{Service: files, Mail: files}, meter: newMeter(), audit: log, rate: keys.NewRate(1, now), now: func() time.Time { return now }}
+	var words bytes.Buffer
+	g := &guardedKeys{Slots: keys.Slots{Service: files, Mail: files}, meter: newMeter(), audit: log, rate: keys.NewRate(1, now), now: func() time.Time { return now }, log: slog.New(slog.NewTextHandler(&words, nil))}
 	k, err := keys.NewAccountKey(ctx, g, keys.PlatformKey, "a", func([]byte) error { return nil })
 	if err != nil {
 		t.Fatal(err)
@@ -58,6 +61,11 @@ func TestGuardedKeys(t *testing.T) {
 		t.Errorf("a second later: %v", err)
 	}
 	now = now.Add(time.Minute)
+	lost := k
+	lost.Key = "platform-7"
+	if _, err := lost.Open(ctx, g, "a"); mail.KindOf(err) != mail.NotFound || !strings.Contains(words.String(), "key=mail/platform-7") || !strings.Contains(words.String(), "unretire") {
+		t.Errorf("under a key that is not there: %v, in the log: %s", err, words.String())
+	}
 	if err := log.Close(); err != nil {
 		t.Fatal(err)
 	}

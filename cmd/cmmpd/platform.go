@@ -133,7 +133,7 @@ func (p *platform) openKeystore(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	p.keystore = &guardedKeys{Slots: slots, meter: p.meter, now: time.Now}
+	p.keystore = &guardedKeys{Slots: slots, meter: p.meter, now: time.Now, log: p.log}
 	if p.cfg.Keystore.Mail.Kind == fileKeystore {
 		p.keystore.rate = keys.NewRate(p.cfg.Keystore.Unwraps, time.Now())
 	}
