@@ -94,7 +94,7 @@ func (s *site) benchIDs() map[int]map[string]int {
 }
 
 // TestServeAgain starts the program on ports that are taken, and two on one folder: on the same socket, on the same
-// audit log, and at last only on the same store.
+// table of names, on the same audit log, and at last only on the same store.
 func TestServeAgain(t *testing.T) {
 	s := newSite(t, "--bench-users", "1")
 	if code, out := s.code("serve", "--config", s.path("cmmpd.toml")); code != 1 || out == "" {
@@ -110,8 +110,9 @@ func TestServeAgain(t *testing.T) {
 	config = strings.Replace(config, `"cmmpd.sock"`, `"second.sock"`, 1)
 	s.must("", "cp", "-a", s.path("audit"), s.path("audit2"))
 	for what, text := range map[string]string{
-		"audit log": config,
-		"store":     strings.Replace(config, `path = "audit"`, `path = "audit2"`, 1),
+		"audit names": config,
+		"audit log":   strings.Replace(config, `"audit-names.db"`, `"names2.db"`, 1),
+		"store":       strings.NewReplacer(`path = "audit"`, `path = "audit2"`, `"audit-names.db"`, `"names3.db"`).Replace(config),
 	} {
 		path := s.path("second.toml")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
