@@ -171,13 +171,16 @@ func (s *Service) Check(ctx context.Context, who Caller, deep bool) (CheckReport
 	return rep, s.end(ctx, act, err)
 }
 
+// errLogin is the answer to an act without a log-in that needs one.
+var errLogin = mail.E(mail.AuthFailed, "this needs a log-in: give --user and --password-file", nil)
+
 // authorize says who the caller is for the record, or why they may not: one of the roles is needed.
 func (s *Service) authorize(ctx context.Context, who Caller, roles ...string) (actor string, err error) {
 	if who.Name == "" {
 		if s.o.LocalImport {
 			return "", nil
 		}
-		return "", mail.E(mail.AuthFailed, "this needs a log-in: give --user and --password-file", nil)
+		return "", errLogin
 	}
 	p, err := s.o.Login(ctx, mail.Client{Protocol: "admin", Remote: who.System}, who.Name, who.Password)
 	if err != nil {

@@ -87,7 +87,7 @@ func TestEscrow(t *testing.T) {
 
 	// Who may ask, and what for.
 	_, err := s.escrow("", "admin", "request", "--case", "x", "--reason", "curiosity", "--account", "bob", "--to", "2036-01-01")
-	s.deniedWith("none of the roles", err)
+	s.deniedWith("does not have the role", err)
 	_, err = s.escrow("", "records", "request", "--reason", "r", "--account", "bob", "--to", time.Now().Add(time.Hour).Format(time.RFC3339))
 	s.deniedWith("case number", err)
 	request := s.asks("--account", "bob", "--certificate", s.path("pki", "escrow-records.pem"))
@@ -111,7 +111,7 @@ func TestEscrow(t *testing.T) {
 	_, err = s.escrow(first, "secoff2", "approve", request)
 	s.deniedWith("not that of secoff2", err)
 	_, err = s.escrow(first, "admin", "approve", request)
-	s.deniedWith("none of the roles", err)
+	s.deniedWith("does not have the role", err)
 	dest := filepath.Join(t.TempDir(), "bob.tar")
 	_, err = s.escrow("", "records", "export", request, dest)
 	s.deniedWith("1 of 2 officers", err)
@@ -124,7 +124,7 @@ func TestEscrow(t *testing.T) {
 	s.deniedWith("0 of 2 officers", err)
 	s.approve(request)
 	_, err = s.escrow("", "secoff1", "export", request, dest)
-	s.deniedWith("none of the roles", err)
+	s.deniedWith("does not have the role", err)
 	s.mustEscrow("", "records", "export", request, dest)
 	s.opensExport(dest)
 	s.eventually("the owner is told", func() bool { return s.notices("bob") == 1 })
